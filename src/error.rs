@@ -1,0 +1,118 @@
+//! The one error type of the core. Variants are told apart by what the user can do next, and each
+//! message says what happened, where, and what was expected.
+
+use std::path::Path;
+
+/// Result of everything in the core that can fail.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong, grouped by the next step open to the user.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Mend a file, a row, a flag or a setting, then run again.
+    #[error("{place}: {problem}; expected {expected}")]
+    Input {
+        /// File with line or field, flag, or setting: enough to jump there.
+        place: String,
+        /// What was found, with the value where it is short.
+        problem: String,
+        /// What would have been right.
+        expected: String,
+    },
+    /// Several places of the same input are wrong; all are listed at once.
+    #[error("{}", join_lines(.0))]
+    Inputs(Vec<Error>),
+    /// Choose something that is supported.
+    #[error("{what} is not supported; supported: {supported}")]
+    Unsupported {
+        /// The thing asked for.
+        what: String,
+        /// What can be asked for instead.
+        supported: String,
+    },
+    /// Free space, change permissions or the path.
+    #[error("could not {action} {path}: {source}")]
+    Io {
+        /// A verb phrase: "read", "write", "create".
+        action: &'static str,
+        /// File, folder or key.
+        path: String,
+        /// The system's own word.
+        source: std::io::Error,
+    },
+    /// Check the connection or the address; what was fetched so far is kept.
+    #[error("could not fetch {url}: {problem}")]
+    Network {
+        /// Address as requested, without credentials.
+        url: String,
+        /// Status or transport error.
+        problem: String,
+    },
+    /// Choose another device or change its load.
+    #[error("device {device}: {problem}; {advice}")]
+    Device {
+        /// Device name as `attune devices` prints it.
+        device: String,
+        /// What failed on it.
+        problem: String,
+        /// What to try.
+        advice: String,
+    },
+    /// The numbers left the rails; training stopped and the last good state was restored.
+    #[error("step {step}: {quantity} is not finite ({value}); the last good state was kept; {advice}")]
+    NotFinite {
+        /// Optimizer step, counted from 1.
+        step: usize,
+        /// `loss` or `grad_norm`.
+        quantity: &'static str,
+        /// The value seen.
+        value: f64,
+        /// What to try.
+        advice: String,
+    },
+    /// The user, or the program's owner, asked to stop.
+    #[error("stopped at {0}")]
+    Interrupted(String),
+    /// A fault of attune itself; worth a report.
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+impl Error {
+    /// A mistake in something the user gave.
+    pub fn input(place: impl Into<String>, problem: impl Into<String>, expected: impl Into<String>) -> Self {
+        Self::Input { place: place.into(), problem: problem.into(), expected: expected.into() }
+    }
+
+    /// A file-system failure at `path`.
+    pub fn io(action: &'static str, path: impl AsRef<Path>, source: std::io::Error) -> Self {
+        Self::Io { action, path: path.as_ref().display().to_string(), source }
+    }
+
+    /// The listed errors as one, or `Ok` when there are none.
+    pub fn all(mut errors: Vec<Error>) -> Result<()> {
+        match errors.len() {
+            0 => Ok(()),
+            1 => Err(errors.swap_remove(0)),
+            _ => Err(Self::Inputs(errors)),
+        }
+    }
+
+    /// 2 where the user's input is at fault, 1 otherwise.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Input { .. } | Self::Inputs(_) | Self::Unsupported { .. } => 2,
+            Self::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => 2,
+            Self::Device { .. } => 2,
+            Self::Io { .. }
+            | Self::Network { .. }
+            | Self::NotFinite { .. }
+            | Self::Interrupted(_)
+            | Self::Internal(_) => 1,
+        }
+    }
+}
+
+fn join_lines(errors: &[Error]) -> String {
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}

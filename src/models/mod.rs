@@ -1,0 +1,4 @@
+//! Pretrained causal language models.
+
+mod params;
+pub use params::{AnyTensor, NamedTensors};

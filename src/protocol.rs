@@ -1,0 +1,96 @@
+//! What a session is told and what it tells: plain data, the same for the page, the command line
+//! and files. Field names are those of `metrics.jsonl`.
+
+use serde::{Deserialize, Serialize};
+
+/// One line of `metrics.jsonl`, and what the progress display shows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// Work began that has a known end, such as loading or downloading.
+    Progress {
+        /// What is being done, as a verb phrase: "loading model".
+        task: String,
+        /// Units done.
+        done: u64,
+        /// Units in all; 0 when unknown.
+        total: u64,
+    },
+    /// Something the user should read.
+    Note {
+        /// The sentence.
+        message: String,
+    },
+    /// An optimizer step is done.
+    Step(StepMetrics),
+    /// Held-out rows were evaluated.
+    Eval(EvalMetrics),
+    /// A checkpoint is on disk, verified.
+    Checkpoint {
+        /// Optimizer step it holds.
+        step: usize,
+        /// Where.
+        path: String,
+        /// Whether it has the lowest held-out loss so far.
+        best: bool,
+    },
+    /// Training ended.
+    Done(TrainSummary),
+}
+
+/// Figures of one optimizer step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepMetrics {
+    /// Optimizer step, counted from 1.
+    pub step: usize,
+    /// Steps in all.
+    pub total_steps: usize,
+    /// Passes over the data so far.
+    pub epoch: f64,
+    /// Mean loss over the target tokens of the accumulated batch, in nats.
+    pub loss: f64,
+    /// Learning rate of this step.
+    pub lr: f64,
+    /// Global gradient norm before clipping.
+    pub grad_norm: f64,
+    /// Tokens of this step, padding excluded.
+    pub n_tokens: usize,
+    /// Tokens a second of this step, padding excluded.
+    pub tokens_per_sec: f64,
+    /// Seconds since training began, over all resumptions.
+    pub elapsed_secs: f64,
+}
+
+/// Figures of one evaluation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EvalMetrics {
+    /// Optimizer step after which it was made.
+    pub step: usize,
+    /// Mean loss over all target tokens, in nats.
+    pub eval_loss: f64,
+    /// exp(eval_loss).
+    pub eval_perplexity: f64,
+    /// Share of target tokens that are the model's first choice.
+    pub eval_token_accuracy: f64,
+    /// Target tokens.
+    pub n_targets: usize,
+}
+
+/// How training ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrainSummary {
+    /// Optimizer steps done.
+    pub steps: usize,
+    /// Mean loss over all steps.
+    pub train_loss: f64,
+    /// Lowest held-out loss and its step.
+    pub best_eval: Option<(usize, f64)>,
+    /// Parameters trained.
+    pub trainable_params: usize,
+    /// Parameters in all.
+    pub total_params: usize,
+    /// Whether patience ran out before the last step.
+    pub stopped_early: bool,
+    /// Wall time.
+    pub duration_secs: f64,
+}
