@@ -5,9 +5,11 @@
 //! resulting [`Setting`] table.
 
 mod settings;
+mod validate;
 
 pub use settings::{Setting, apply_override, table};
 pub(crate) use settings::settings;
+pub(crate) use validate::Ranges;
 
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};

@@ -1,6 +1,7 @@
 //! LoRA (2106.09685) with PEFT's initialisation, scaling and key names.
 
-use crate::config::settings;
+use crate::Error;
+use crate::config::{Ranges, settings};
 use serde::{Deserialize, Serialize};
 
 settings! {
@@ -16,6 +17,25 @@ settings! {
         target_modules: TargetModules = TargetModules::AllLinear,
         /// Further modules that are trained in full and saved with the adapter (PEFT's `modules_to_save`).
         modules_to_save: Vec<String> = Vec::new(),
+    }
+}
+
+impl LoraConfig {
+    /// Every setting that is out of range.
+    pub fn problems(&self) -> Vec<Error> {
+        let mut ranges = Ranges::new("method");
+        ranges.at_least_one("rank", self.rank);
+        ranges.positive("alpha", self.alpha);
+        ranges.below_one("dropout", self.dropout);
+        if let TargetModules::Names(names) = &self.target_modules {
+            let fits = !names.is_empty() && names.iter().all(|name| !name.is_empty());
+            ranges.check("target_modules", names.join(","), fits, "all-linear, names or a pattern in slashes");
+        }
+        if let TargetModules::Pattern(pattern) = &self.target_modules {
+            let fits = regex::Regex::new(pattern).is_ok();
+            ranges.check("target_modules", format!("/{pattern}/"), fits, "a regular expression in slashes");
+        }
+        ranges.into_problems()
     }
 }
 
