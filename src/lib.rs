@@ -14,5 +14,7 @@ pub mod data;
 pub mod methods;
 pub mod models;
 pub mod protocol;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod native;
 
 pub use error::{Error, Result};
