@@ -10,6 +10,8 @@ mod text;
 mod parquet;
 mod shapes;
 pub mod split;
+pub mod encode;
+mod turns;
 pub mod check;
 pub mod pack;
 pub mod batches;

@@ -1,5 +1,13 @@
 //! Bytes in and out: where they lie ([`Store`]), and the formats they are in.
 
+pub mod gguf;
+pub mod gguf_model;
+pub mod memory;
+pub mod model_files;
+pub mod quants;
+pub mod safetensors;
+pub mod tokenizer_files;
+
 use crate::Result;
 use std::ops::Range;
 
