@@ -14,5 +14,7 @@ pub mod data;
 pub mod methods;
 pub mod models;
 pub mod protocol;
+pub mod train;
+pub mod eval;
 
 pub use error::{Error, Result};
