@@ -15,6 +15,8 @@ pub mod data;
 pub mod methods;
 pub mod models;
 pub mod protocol;
+pub mod train;
+pub mod eval;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod native;
 

@@ -1,4 +1,4 @@
 //! Pretrained causal language models.
 
 mod params;
-pub use params::{AnyTensor, NamedTensors};
+pub use params::{AnyTensor, NamedTensors, read_scalars};

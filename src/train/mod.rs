@@ -1,0 +1,25 @@
+//! Training: batches → gradients → update → events and checkpoints.
+//!
+//! Semantics are those of transformers' `Trainer` (v5): the loss of a step is the weighted mean over
+//! the target tokens of all its micro-batches, gradients are clipped by their global norm, and the
+//! learning rate is stepped after the optimizer. Nothing here blocks on the device: one read a step
+//! brings back loss and gradient norm together.
+
+mod checkpoint;
+mod clip;
+mod metrics;
+mod optimizer;
+mod plan;
+mod schedule;
+mod tensorboard;
+mod trainee;
+mod trainer;
+mod validate;
+
+pub use checkpoint::{BEST, Best, CHECKPOINT, Checkpoint, Progress, load_newest};
+pub use metrics::METRICS_KEY;
+pub use optimizer::Optimizer;
+pub use plan::{Plan, StepBatches};
+pub use schedule::Schedule;
+pub use trainee::{BatchSource, EvalOutput, LossOutput, Trainee};
+pub use trainer::{Start, Training, train};

@@ -1,0 +1,58 @@
+//! What the loop trains. Two implement it: a causal language model with its objective, and the
+//! closed-form regression of the tests.
+
+use crate::Result;
+use crate::data::Batch;
+use crate::models::NamedTensors;
+use burn::tensor::Tensor;
+
+/// Loss of one micro-batch and its gradients.
+pub struct LossOutput {
+    /// Weighted loss sum over the denominator, `[1]`.
+    pub loss: Tensor<1>,
+    /// Gradient of every trainable parameter.
+    pub grads: NamedTensors,
+}
+
+/// Held-out figures of one batch.
+pub struct EvalOutput {
+    /// Weighted negative log-likelihood, summed over targets, `[1]`.
+    pub nll_sum: Tensor<1>,
+    /// Targets (tokens with a loss weight) that are the model's first choice, `[1]`.
+    pub n_correct: Tensor<1>,
+}
+
+/// Something with trainable parameters and a loss on a batch.
+pub trait Trainee {
+    /// Trainable values, outside any gradient graph, in stable order.
+    fn trainable(&self) -> NamedTensors;
+    /// Replaces the trainable values. Names and shapes must be those of [`trainable`](Self::trainable).
+    fn set_trainable(&mut self, values: NamedTensors) -> Result<()>;
+    /// Parameters in all, trainable or not.
+    fn total_params(&self) -> usize;
+    /// Loss and gradients of one micro-batch.
+    ///
+    /// `denominator` is the target weight of the whole accumulated batch, so that losses and gradients
+    /// of its micro-batches just add up. `seed` drives dropout; it differs between micro-batches.
+    fn loss_and_grads(&self, batch: &Batch, denominator: f64, seed: u64) -> Result<LossOutput>;
+    /// Held-out figures of one batch, without dropout.
+    fn evaluate(&self, batch: &Batch) -> Result<EvalOutput>;
+}
+
+/// Batches in an order that is a function of the pass: a data set, or a list that is always the same.
+pub trait BatchSource {
+    /// Batches in one pass.
+    fn n_batches(&self) -> usize;
+    /// Batch `index` of pass `epoch`, both counted from 0.
+    fn batch(&self, epoch: usize, index: usize) -> Batch;
+}
+
+impl BatchSource for [Batch] {
+    fn n_batches(&self) -> usize {
+        self.len()
+    }
+
+    fn batch(&self, _epoch: usize, index: usize) -> Batch {
+        self[index].clone()
+    }
+}
