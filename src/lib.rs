@@ -14,6 +14,7 @@ pub mod tokenizer;
 pub mod data;
 pub mod methods;
 pub mod models;
+pub mod ops;
 pub mod protocol;
 pub mod train;
 pub mod eval;
