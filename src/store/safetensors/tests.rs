@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use crate::store::Store as _;
 use crate::store::memory::{MemoryStore, ready};
 use proptest::prelude::*;
 
