@@ -18,6 +18,7 @@ pub mod ops;
 pub mod protocol;
 pub mod train;
 pub mod eval;
+pub mod session;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod native;
 

@@ -41,7 +41,7 @@ fn flag(setting: &'static Setting, defaults: &toml::Table) -> Arg {
     let arg = Arg::new(name.clone()).long(name).help_heading(heading(setting));
     if setting.kind == "bool" {
         let doc = if setting.default == "true" {
-            format!("Do not: {}", lower_first(setting.doc))
+            format!("Do not {}", lower_first(setting.doc))
         } else {
             setting.doc.into()
         };
@@ -70,7 +70,8 @@ fn value_of(setting: &Setting) -> (&'static str, ValueParser) {
     match inner_kind(setting) {
         "f64" => ("NUMBER", ValueParser::new(number)),
         "usize" | "u64" => ("N", ValueParser::new(whole_number)),
-        "Vec<String>" => ("NAME,…", ValueParser::new(list)),
+        "TargetModules" => ("NAMES", ValueParser::new(text)),
+        "Vec<String>" => ("NAMES", ValueParser::new(list)),
         "String" if setting.section == "data" || matches!(setting.name, "adapter" | "out") => {
             ("PATH", ValueParser::new(text))
         }

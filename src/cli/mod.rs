@@ -1,6 +1,8 @@
 //! Arguments → [`attune::config::Run`] → session → events shown. One file a subcommand.
 
 mod args;
+mod data;
+mod models;
 mod paint;
 mod progress;
 mod run_file;
@@ -19,7 +21,11 @@ struct Subcommand {
     run: fn(&ArgMatches) -> Result<()>,
 }
 
-const SUBCOMMANDS: &[Subcommand] = &[Subcommand { name: "train", command: train::command, run: train::run }];
+const SUBCOMMANDS: &[Subcommand] = &[
+    Subcommand { name: "train", command: train::command, run: train::run },
+    Subcommand { name: "models", command: models::command, run: models::run },
+    Subcommand { name: "data", command: data::command, run: data::run },
+];
 
 /// Runs the command line. Exit code 0: done; 1: failed; 2: wrong usage or bad input.
 pub fn run() -> ExitCode {
@@ -63,6 +69,11 @@ fn command() -> Result<Command> {
 
 fn json(matches: &ArgMatches) -> Json {
     if matches.get_flag("json") { Json::Yes } else { Json::No }
+}
+
+/// An argument that clap has made sure of: it is required or has a default.
+fn required<'m, T: Clone + Send + Sync + 'static>(matches: &'m ArgMatches, name: &str) -> Result<&'m T> {
+    matches.get_one(name).ok_or_else(|| attune::Error::Internal(format!("argument {name} is missing")))
 }
 
 #[cfg(test)]

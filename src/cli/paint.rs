@@ -30,6 +30,11 @@ impl Paint {
         Self(wanted() && std::io::stderr().is_terminal())
     }
 
+    /// Whether styles show.
+    pub fn is_on(self) -> bool {
+        self.0
+    }
+
     /// The text in this style, or as it is.
     pub fn apply(self, style: Style, text: &str) -> String {
         let code = match style {

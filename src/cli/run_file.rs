@@ -209,7 +209,11 @@ fn problem_of(leaf: &Leaf, kind: &str) -> Option<Error> {
         &mut alone,
         Leaf { section: leaf.section.clone(), name: leaf.name.clone(), value, place: String::new() },
     );
-    read(alone).err().map(|message| Error::input(&leaf.place, message, setting.doc))
+    let message = read(alone).err()?;
+    Some(match message.split_once(", expected ") {
+        Some((problem, expected)) => Error::input(&leaf.place, problem, expected),
+        None => Error::input(&leaf.place, message, setting.doc),
+    })
 }
 
 /// The settings that a run with this method has.
@@ -294,7 +298,7 @@ mod tests {
             "run.toml:2: train.lerning_rate: unknown setting `train.lerning_rate`; expected `train.learning_rate`",
             "run.toml:3: train.epochs: invalid type: string \"two\"",
             "run.toml:6: method.rank: method full has no setting `rank`; expected --method lora",
-            "--set train.optimizer: unknown variant `adm`, expected one of `adamw`",
+            "--set train.optimizer: unknown variant `adm`; expected one of `adamw`",
             "--set nonsense: no `=`",
         ] {
             assert!(error.contains(part), "{part}\nnot in\n{error}");

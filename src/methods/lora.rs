@@ -1,6 +1,6 @@
 //! LoRA (2106.09685) with PEFT's initialisation, scaling and key names.
 
-use crate::Error;
+use crate::Result;
 use crate::config::{Ranges, settings};
 use serde::{Deserialize, Serialize};
 
@@ -21,21 +21,21 @@ settings! {
 }
 
 impl LoraConfig {
-    /// Every setting that is out of range.
-    pub fn problems(&self) -> Vec<Error> {
+    /// Reports every setting out of range at once.
+    pub fn validate(&self) -> Result<()> {
         let mut ranges = Ranges::new("method");
-        ranges.at_least_one("rank", self.rank);
-        ranges.positive("alpha", self.alpha);
+        ranges.check(self.rank >= 1, "rank", self.rank, "a whole number from 1");
+        ranges.check(self.alpha > 0.0 && self.alpha.is_finite(), "alpha", self.alpha, "a number above 0");
         ranges.below_one("dropout", self.dropout);
-        if let TargetModules::Names(names) = &self.target_modules {
-            let fits = !names.is_empty() && names.iter().all(|name| !name.is_empty());
-            ranges.check("target_modules", names.join(","), fits, "all-linear, names or a pattern in slashes");
-        }
-        if let TargetModules::Pattern(pattern) = &self.target_modules {
-            let fits = regex::Regex::new(pattern).is_ok();
-            ranges.check("target_modules", format!("/{pattern}/"), fits, "a regular expression in slashes");
-        }
-        ranges.into_problems()
+        let (fits, shown) = match &self.target_modules {
+            TargetModules::AllLinear => (true, String::new()),
+            TargetModules::Names(names) => {
+                (!names.is_empty() && names.iter().all(|name| !name.is_empty()), format!("`{}`", names.join(",")))
+            }
+            TargetModules::Pattern(pattern) => (regex::Regex::new(pattern).is_ok(), format!("/{pattern}/")),
+        };
+        ranges.check(fits, "target_modules", shown, "all-linear, names, or a regular expression in slashes");
+        ranges.finish()
     }
 }
 

@@ -8,6 +8,7 @@ mod lora;
 pub use full::FullConfig;
 pub use lora::{LoraConfig, TargetModules};
 
+use crate::Result;
 use crate::config::Setting;
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +35,14 @@ impl Default for MethodConfig {
 }
 
 impl MethodConfig {
+    /// Reports every setting out of range at once.
+    pub fn validate(&self) -> Result<()> {
+        match self {
+            Self::Lora(lora) => lora.validate(),
+            Self::Full(FullConfig {}) => Ok(()),
+        }
+    }
+
     /// Peak learning rate when the run states none.
     pub fn default_learning_rate(&self) -> f64 {
         match self {

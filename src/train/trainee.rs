@@ -3,6 +3,7 @@
 
 use crate::Result;
 use crate::data::Batch;
+use crate::data::batches::Batches;
 use crate::models::NamedTensors;
 use burn::tensor::Tensor;
 
@@ -54,5 +55,15 @@ impl BatchSource for [Batch] {
 
     fn batch(&self, _epoch: usize, index: usize) -> Batch {
         self[index].clone()
+    }
+}
+
+impl BatchSource for Batches {
+    fn n_batches(&self) -> usize {
+        self.len()
+    }
+
+    fn batch(&self, epoch: usize, index: usize) -> Batch {
+        Batches::batch(self, epoch, index)
     }
 }

@@ -39,18 +39,18 @@ struct Case {
 const CASES: &[Case] = &[
     Case {
         name: "train 1x128",
-        attune: &["bench-step", "--batch", "1", "--seq", "128", "--steps", "12", "--warmup", "2"],
-        reference: &["--task", "train", "--batch", "1", "--seq", "128", "--steps", "12", "--warmup", "2"],
+        attune: &["bench-step", "--batch", "1", "--seq", "128", "--warmup", "2", "--steps", "12"],
+        reference: &["train", "--batch-size", "1", "--length", "128", "--warm", "2", "--steps", "12"],
     },
     Case {
         name: "train 8x128",
-        attune: &["bench-step", "--batch", "8", "--seq", "128", "--steps", "5", "--warmup", "1"],
-        reference: &["--task", "train", "--batch", "8", "--seq", "128", "--steps", "5", "--warmup", "1"],
+        attune: &["bench-step", "--batch", "8", "--seq", "128", "--warmup", "1", "--steps", "5"],
+        reference: &["train", "--batch-size", "8", "--length", "128", "--warm", "1", "--steps", "5"],
     },
     Case {
         name: "generate",
-        attune: &["bench-generate", "--prompt-tokens", "32", "--new-tokens", "64"],
-        reference: &["--task", "generate", "--prompt-tokens", "32", "--new-tokens", "64"],
+        attune: &["bench-generate", "--prompt-tokens", "32", "--new-tokens", "64", "--warmup", "1", "--steps", "3"],
+        reference: &["generate", "--prompt-length", "32", "--n-tokens", "64", "--warm", "1", "--steps", "3"],
     },
 ];
 
@@ -59,8 +59,10 @@ const CASES: &[Case] = &[
 struct Samples {
     /// Of each step of each process.
     tokens_per_sec: Vec<f64>,
-    /// Of each process.
+    /// Of each process, from its start.
     peak_rss_mib: Vec<f64>,
+    /// Of each process, from the moment that the model is loaded.
+    work_peak_rss_mib: Vec<f64>,
 }
 
 impl Samples {
@@ -68,6 +70,8 @@ impl Samples {
         let steps = object["tokens_per_sec"].as_array().context("no list `tokens_per_sec`")?;
         self.tokens_per_sec.extend(steps.iter().filter_map(Value::as_f64));
         self.peak_rss_mib.push(object["peak_rss_mib"].as_f64().context("no number `peak_rss_mib`")?);
+        // Only Linux can tell.
+        self.work_peak_rss_mib.extend(object["work_peak_rss_mib"].as_f64());
         ensure!(!self.tokens_per_sec.is_empty(), "no step was measured");
         Ok(())
     }
@@ -78,6 +82,7 @@ impl Samples {
             "tokens_per_sec": { "median": median(&self.tokens_per_sec), "min": low, "max": high,
                                 "n": self.tokens_per_sec.len() },
             "peak_rss_mib": median(&self.peak_rss_mib),
+            "work_peak_rss_mib": median(&self.work_peak_rss_mib),
         })
     }
 }
@@ -112,8 +117,8 @@ pub fn run(args: &Args) -> Result<()> {
             ours.add(&demo::last_object(command.env("RAYON_NUM_THREADS", threads.to_string()))?)?;
             if let Some(python) = &python {
                 let mut command = Command::new(python);
-                command.arg(&script).args(case.reference).args(["--model", &model]);
-                theirs.add(&demo::last_object(command.args(["--threads", &threads.to_string()]))?)?;
+                command.arg(&script).args(["--model", &model, "--threads", &threads.to_string()]);
+                theirs.add(&demo::last_object(command.args(case.reference))?)?;
             }
         }
         print_row(case.name, &ours, &theirs);

@@ -189,7 +189,7 @@ fn summaries(lines: &[String]) -> Tally {
     total
 }
 
-/// Scripts `tests/reference/check_*.py` compare attune with transformers and PEFT on the machine at hand.
+/// Scripts `tests/reference/test_*.py` compare attune with transformers and PEFT on the machine at hand.
 fn reference(_: &Args) -> Result<Verdict> {
     let folder = crate::root().join("tests/reference");
     let mut scripts: Vec<_> = folder
@@ -200,7 +200,7 @@ fn reference(_: &Args) -> Result<Verdict> {
         .map(|entry| entry.path())
         .filter(|path| {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            name.starts_with("check_") && name.ends_with(".py")
+            name.starts_with("test_") && name.ends_with(".py")
         })
         .collect();
     scripts.sort();
