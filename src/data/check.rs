@@ -196,7 +196,8 @@ impl fmt::Display for Report {
         let most = tokens.lengths.iter().map(|b| b.n_rows).max().unwrap_or(0).max(1);
         for bucket in &tokens.lengths {
             let bar = "#".repeat((bucket.n_rows * BAR).div_ceil(most));
-            writeln!(f, "  up to {:>6}  {:>8}  {bar}", bucket.up_to_tokens, bucket.n_rows)?;
+            let line = format!("  up to {:>6}  {:>8}  {bar}", bucket.up_to_tokens, bucket.n_rows);
+            writeln!(f, "{}", line.trim_end())?;
         }
         list(f, "truncated", &tokens.truncated)?;
         list(f, "without a token that carries loss", &tokens.without_loss)

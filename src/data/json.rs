@@ -43,11 +43,14 @@ pub(super) fn read_document(bytes: &[u8], out: &mut Collector<'_>) {
 fn read_object(bytes: &[u8], mut scanner: Scanner<'_>, out: &mut Collector<'_>) {
     let mut start = scanner.clone();
     let range = scanner.value();
-    if scanner.peek().is_some() || is_lines(bytes) {
+    if scanner.peek().is_some() {
         return read_lines(bytes, out);
     }
     let line = start.line();
     let Ok(Value::Object(object)) = serde_json::from_slice::<Value>(&bytes[range.clone()]) else {
+        if is_lines(bytes) {
+            return read_lines(bytes, out);
+        }
         // Look for the broken row inside; where each is fine, or there is none, the object itself is at fault.
         let n_problems = out.n_problems();
         if !read_member_list(start, None, out) || out.n_problems() == n_problems {
@@ -71,10 +74,11 @@ fn read_object(bytes: &[u8], mut scanner: Scanner<'_>, out: &mut Collector<'_>) 
     }
 }
 
-/// Whether every line that is not blank opens an object: JSON Lines, even if the first is torn.
+/// Whether there are several lines and each that is not blank opens an object: JSON Lines, even if one is torn.
 fn is_lines(bytes: &[u8]) -> bool {
     let mut lines = bytes.split(|&b| b == b'\n').map(<[u8]>::trim_ascii).filter(|l| !l.is_empty());
-    lines.next().is_some() && lines.next().is_some_and(|l| l[0] == b'{') && lines.all(|l| l[0] == b'{')
+    let opens_object = |l: &[u8]| l.starts_with(b"{");
+    lines.next().is_some_and(opens_object) && lines.next().is_some_and(opens_object) && lines.all(opens_object)
 }
 
 /// Reads the member named `list`, or the first list there is, of the object the scanner stands on; tells

@@ -8,6 +8,7 @@ mod json;
 mod table;
 mod text;
 mod parquet;
+mod columns;
 mod shapes;
 pub mod split;
 pub mod encode;

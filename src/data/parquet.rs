@@ -1,17 +1,15 @@
-//! Parquet through the record interface of the `parquet` crate, which needs no Arrow.
-//!
-//! Only the columns a shape may use are decoded. Their types are checked before the first value is read,
-//! because the record interface panics on types it does not know.
+//! Parquet, by the `parquet` crate's column readers, which need no Arrow. Only the columns a shape may use are
+//! decoded, and their types are checked before the first value is read.
 
+use super::columns::{CellProblem, Rows};
 use super::records::Collector;
 use super::shapes;
 use crate::config::Shape;
 use ::parquet::basic::{ConvertedType, Repetition, Type as PhysicalType};
 use ::parquet::file::reader::{FileReader, SerializedFileReader};
-use ::parquet::record::Field;
 use ::parquet::schema::types::Type;
 use bytes::Bytes;
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Value};
 
 /// Nesting of lists and groups in a column that still makes sense for text rows.
 const MAX_DEPTH: usize = 8;
@@ -23,35 +21,37 @@ pub(super) fn read(bytes: &[u8], max_bytes: u64, out: &mut Collector<'_>) {
         Ok(file) => file,
         Err(e) => return out.fault("", format!("is broken Parquet: {}", words(&e)), "a whole Parquet file"),
     };
-    let Some(projection) = projection(&file, out) else { return };
-    let unpacked = unpacked_bytes(&file, &projection);
+    let Some(used) = used_columns(&file, out) else { return };
+    let unpacked = unpacked_bytes(&file, &used);
     if unpacked > max_bytes {
         let problem = format!("its columns unpack to {unpacked} bytes");
         return out.fault("", problem, format!("{max_bytes} bytes or fewer; split the file"));
     }
-    let rows = match file.get_row_iter(Some(projection)) {
-        Ok(rows) => rows,
-        Err(e) => return out.fault("", format!("is broken Parquet: {}", words(&e)), "a readable schema"),
-    };
-    for (index, row) in rows.enumerate() {
-        let line = index + 1;
-        match row {
-            Ok(row) => {
-                let fields = row.into_columns().into_iter().map(|(name, field)| (name, json(field)));
-                out.record(line, &fields.collect(), &[]);
-            }
-            // After a failed page the reader has lost its place.
+    let mut line = 0;
+    for group in 0..file.num_row_groups() {
+        let rows = match file.get_row_group(group).and_then(|g| Rows::new(&*g, &used)) {
+            Ok(rows) => rows,
             Err(e) => {
                 let problem = format!("broken Parquet, not read from here on: {}", words(&e));
-                return out.bad_row(line, problem, "readable pages and text in UTF-8");
+                return out.fault(&format!(":{}", line + 1), problem, "readable pages");
+            }
+        };
+        for row in rows {
+            line += 1;
+            match row {
+                Ok(fields) => out.record(line, &fields, &[]),
+                Err(CellProblem::NotUtf8) => out.bad_row(line, "text is not UTF-8", "text encoded as UTF-8"),
+                Err(CellProblem::LevelsDisagree) => {
+                    let problem = "broken Parquet, not read from here on: its columns differ in length";
+                    return out.bad_row(line, problem, "a value for each row in each column");
+                }
             }
         }
     }
 }
 
-/// The file's schema cut down to the columns a shape may use; reports columns that are missing or of a type that
-/// no row can have.
-fn projection(file: &SerializedFileReader<Bytes>, out: &mut Collector<'_>) -> Option<Type> {
+/// The columns a shape may use; reports those that are missing or of a type that no row can have.
+fn used_columns<'f>(file: &'f SerializedFileReader<Bytes>, out: &mut Collector<'_>) -> Option<Vec<&'f Type>> {
     let schema = file.metadata().file_metadata().schema();
     let names: Map<String, Value> =
         schema.get_fields().iter().map(|f| (f.name().to_string(), Value::Bool(true))).collect();
@@ -72,6 +72,7 @@ fn projection(file: &SerializedFileReader<Bytes>, out: &mut Collector<'_>) -> Op
     let (used, unused): (Vec<_>, Vec<_>) = schema
         .get_fields()
         .iter()
+        .map(|f| &**f)
         .partition(|f| required.contains(&f.name()) || optional.contains(&f.name()));
     for field in unused {
         out.note(format!("column `{}` is not used", field.name()));
@@ -82,17 +83,10 @@ fn projection(file: &SerializedFileReader<Bytes>, out: &mut Collector<'_>) -> Op
             out.fault(&format!(": column `{}`", field.name()), problem, "strings, numbers, and lists and groups of them");
         }
     }
-    if out.n_problems() > n_problems {
-        return None;
-    }
-    Type::group_type_builder(schema.name())
-        .with_fields(used.into_iter().cloned().collect())
-        .build()
-        .map_err(|e| out.fault("", format!("is broken Parquet: {}", words(&e)), "a readable schema"))
-        .ok()
+    (out.n_problems() == n_problems).then_some(used)
 }
 
-/// Whether the record interface reads this type without panicking.
+/// Whether [`Rows`] can read this type.
 fn readable(field: &Type, depth: usize) -> Result<(), String> {
     let info = field.get_basic_info();
     if depth > MAX_DEPTH {
@@ -107,9 +101,9 @@ fn readable(field: &Type, depth: usize) -> Result<(), String> {
             PhysicalType::BOOLEAN | PhysicalType::FLOAT | PhysicalType::DOUBLE => true,
             PhysicalType::INT32 => matches!(
                 info.converted_type(),
-                C::NONE | C::INT_8 | C::INT_16 | C::INT_32 | C::UINT_8 | C::UINT_16 | C::UINT_32
+                C::NONE | C::INT_8 | C::INT_16 | C::INT_32 | C::UINT_8 | C::UINT_16
             ),
-            PhysicalType::INT64 => matches!(info.converted_type(), C::NONE | C::INT_64 | C::UINT_64),
+            PhysicalType::INT64 => matches!(info.converted_type(), C::NONE | C::INT_64),
             PhysicalType::BYTE_ARRAY => matches!(info.converted_type(), C::NONE | C::UTF8 | C::ENUM | C::JSON),
             PhysicalType::INT96 | PhysicalType::FIXED_LEN_BYTE_ARRAY => false,
         };
@@ -149,42 +143,14 @@ fn children_readable(children: &[::parquet::schema::types::TypePtr], depth: usiz
     })
 }
 
-/// What the projected columns say they unpack to.
-fn unpacked_bytes(file: &SerializedFileReader<Bytes>, projection: &Type) -> u64 {
-    let used = |name: &str| projection.get_fields().iter().any(|f| f.name() == name);
+/// What the columns say they unpack to.
+fn unpacked_bytes(file: &SerializedFileReader<Bytes>, used: &[&Type]) -> u64 {
+    let is_used = |name: &str| used.iter().any(|f| f.name() == name);
     let groups = file.metadata().row_groups().iter();
     groups
         .flat_map(|g| g.columns())
-        .filter(|c| c.column_path().parts().first().is_some_and(|p| used(p)))
+        .filter(|c| c.column_path().parts().first().is_some_and(|p| is_used(p)))
         .fold(0, |sum, c| sum.saturating_add(c.uncompressed_size().max(0).unsigned_abs()))
-}
-
-/// A value as JSON, the common language of the shapes.
-fn json(field: Field) -> Value {
-    let float = |x: f64| Number::from_f64(x).map_or(Value::Null, Value::Number);
-    match field {
-        Field::Bool(b) => Value::Bool(b),
-        Field::Byte(n) => n.into(),
-        Field::Short(n) => n.into(),
-        Field::Int(n) => n.into(),
-        Field::Long(n) => n.into(),
-        Field::UByte(n) => n.into(),
-        Field::UShort(n) => n.into(),
-        Field::UInt(n) => n.into(),
-        Field::ULong(n) => n.into(),
-        Field::Float(x) => float(f64::from(x)),
-        Field::Double(x) => float(x),
-        Field::Str(text) => Value::String(text),
-        // Old writers leave out the mark that a byte string is text.
-        Field::Bytes(bytes) => match std::str::from_utf8(bytes.data()) {
-            Ok(text) => text.into(),
-            Err(_) => Value::Array(Vec::new()),
-        },
-        Field::Group(row) => row.into_columns().into_iter().map(|(k, v)| (k, json(v))).collect(),
-        Field::ListInternal(list) => list.elements().iter().cloned().map(json).collect(),
-        // Refused by `readable`, but for null.
-        _ => Value::Null,
-    }
 }
 
 /// The library's message without its prefix.

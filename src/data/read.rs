@@ -101,3 +101,28 @@ fn unpack<'b>(bytes: &'b [u8], max_bytes: u64, out: &mut Collector<'_>) -> Optio
     }
     Some(Cow::Owned(unpacked))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn a_gzip_bomb_is_refused_before_it_unfolds() {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        gzip.write_all(&[b' '; 100_000]).unwrap();
+        let gzip = gzip.finish().unwrap();
+        let read = read_bounded(&gzip, "bomb.jsonl.gz", Shape::Auto, 1000);
+        let problem = read.problems[0].to_string();
+        assert_eq!(problem, "bomb.jsonl.gz: unpacks to more than 1000 bytes; expected less; split the file");
+    }
+
+    #[test]
+    fn parquet_that_unpacks_to_too_much_is_refused() {
+        let bytes = include_bytes!("../../tests/fixtures/data/chat.parquet");
+        let read = read_bounded(bytes, "chat.parquet", Shape::Auto, 10);
+        assert!(read.rows.is_empty());
+        assert!(read.problems[0].to_string().contains("its columns unpack to"), "{:?}", read.problems);
+    }
+}

@@ -62,3 +62,57 @@ pub fn holdout(rows: Vec<Row>, fraction: f64, seed: u64) -> Result<Split> {
     let rows_of = |part: Vec<(Row, bool)>| part.into_iter().map(|(row, _)| row).collect();
     Ok(Split { train: rows_of(train), held_out: rows_of(held_out) })
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::data::{Place, RowContent};
+
+    fn rows(texts: impl IntoIterator<Item = usize>) -> Vec<Row> {
+        let row = |(line, text): (usize, usize)| Row {
+            place: Place { file: "f".into(), line: line + 1 },
+            content: RowContent::Text(text.to_string()),
+        };
+        texts.into_iter().enumerate().map(row).collect()
+    }
+
+    #[test]
+    fn every_row_is_on_one_side_and_the_seed_decides() {
+        let split = holdout(rows(0..100), 0.2, 1).unwrap();
+        assert_eq!((split.train.len(), split.held_out.len()), (80, 20));
+        let lines = |rows: &[Row]| rows.iter().map(|r| r.place.line).collect::<Vec<_>>();
+        assert!(lines(&split.train).is_sorted() && lines(&split.held_out).is_sorted());
+        let mut all = [lines(&split.train), lines(&split.held_out)].concat();
+        all.sort_unstable();
+        assert_eq!(all, (1..=100).collect::<Vec<_>>());
+        assert_eq!(holdout(rows(0..100), 0.2, 1).unwrap(), split);
+        assert_ne!(holdout(rows(0..100), 0.2, 2).unwrap(), split);
+    }
+
+    #[test]
+    fn the_choice_for_a_seed_is_pinned() {
+        // A change here changes which rows every user's runs are evaluated on.
+        let split = holdout(rows(0..10), 0.3, 42).unwrap();
+        let lines: Vec<_> = split.held_out.iter().map(|r| r.place.line).collect();
+        assert_eq!(lines, [2, 6, 8]);
+    }
+
+    #[test]
+    fn duplicates_stay_together() {
+        let split = holdout(rows((0..100).map(|i| i % 10)), 0.3, 5).unwrap();
+        assert!(split.held_out.iter().all(|h| split.train.iter().all(|t| t.content != h.content)));
+        assert_eq!(split.held_out.len(), 30);
+    }
+
+    #[test]
+    fn bounds() {
+        assert!(holdout(rows(0..3), 0.0, 0).unwrap().held_out.is_empty());
+        assert_eq!(holdout(rows(0..3), 0.01, 0).unwrap().held_out.len(), 1);
+        assert_eq!(holdout(rows(0..3), 0.99, 0).unwrap().train.len(), 1);
+        assert!(holdout(rows([7, 7]), 0.5, 0).is_err());
+        for fraction in [1.0, -0.1, f64::NAN] {
+            assert_eq!(holdout(rows(0..3), fraction, 0).unwrap_err().exit_code(), 2);
+        }
+    }
+}
