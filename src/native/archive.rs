@@ -1,6 +1,7 @@
 //! Single members out of archives: zip to a file, tar in memory. Nothing else is unpacked.
 
 use super::atomic::{AtomicFile, io_error};
+use super::download::{PROGRESS_INTERVAL, check_space};
 use super::{Events, hex, human_bytes};
 use crate::protocol::Event;
 use crate::{Error, Result};
@@ -8,6 +9,7 @@ use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{self, BufReader, ErrorKind, Read};
 use std::path::Path;
+use std::time::Instant;
 
 /// A file inside an archive, known to the byte.
 #[derive(Debug)]
@@ -38,11 +40,12 @@ pub(super) fn unzip_member(archive: &Path, member: &Member, to: &Path, events: E
         .find(|&index| zip.name_for_index(index).is_some_and(|name| is_called(name, member.name)))
         .ok_or_else(|| damaged(format!("holds no {}", member.name)))?;
     let mut packed = zip.by_index(index).map_err(|error| damaged(error.to_string()))?;
-    super::download::check_space(to, member.size)?;
+    check_space(to, member.size)?;
     let mut out = AtomicFile::create(to)?;
     let mut hash = Sha256::new();
     let mut chunk = vec![0; 1 << 20];
     let mut done = 0;
+    let mut told = Instant::now();
     let task = format!("unpacking {}", member.name);
     loop {
         let n = packed.read(&mut chunk).map_err(|error| damaged(error.to_string()))?;
@@ -56,8 +59,12 @@ pub(super) fn unzip_member(archive: &Path, member: &Member, to: &Path, events: E
         }
         hash.update(&chunk[..n]);
         out.write_all(&chunk[..n])?;
-        events(Event::Progress { task: task.clone(), done, total: member.size });
+        if told.elapsed() >= PROGRESS_INTERVAL {
+            told = Instant::now();
+            events(Event::Progress { task: task.clone(), done, total: member.size });
+        }
     }
+    events(Event::Progress { task, done, total: member.size });
     let found = hex(&hash.finalize());
     if found != member.sha256 {
         return Err(damaged(format!(

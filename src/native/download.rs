@@ -1,7 +1,7 @@
 //! Downloads of any size: resumed after a break, verified while streaming, in place only when whole.
 
 use super::atomic::{create_folder, durable_rename, io_error, parent};
-use super::http::{Client, Failure, Get, NO_HOST, header, without_secrets};
+use super::http::{Client, Failure, Get, header, without_secrets};
 use super::{Events, hex, human_bytes};
 use crate::protocol::Event;
 use crate::{Error, Result};
@@ -15,7 +15,7 @@ use ureq::http::StatusCode;
 /// Bytes read at once.
 const CHUNK: usize = 1 << 18;
 /// Shortest time between two progress events.
-const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
+pub(super) const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A file to fetch.
 pub(super) struct Download<'a> {
@@ -40,25 +40,19 @@ impl Client {
     pub fn download(&self, download: &Download, events: Events) -> Result<()> {
         let url = download.get.url;
         let mut part = Part::open(download.to)?;
-        let mut n_failed = 0;
+        let mut retries = self.retries(url, usize::MAX);
         let mut restarted = false;
         loop {
             let before = part.len;
-            let (problem, pause) = match self.attempt(download, &mut part, events) {
-                Ok(()) => (None, None),
-                Err(Failure::Fatal(error)) => return Err(error),
-                Err(Failure::NoHost) => (Some(NO_HOST.to_owned()), None),
-                Err(Failure::Transient { problem, pause }) => (Some(problem), pause),
-            };
-            if let Some(problem) = problem {
+            if let Err(failure) = self.attempt(download, &mut part, events) {
                 if part.len > before {
-                    n_failed = 0;
+                    retries.reset();
                 }
                 let kept = match part.len {
                     0 => String::new(),
                     n => format!("; {} are kept, run again to continue", human_bytes(n)),
                 };
-                self.pause_or_give_up(url, problem, pause, &mut n_failed, &kept, events)?;
+                retries.pause(failure, &kept, events)?;
                 continue;
             }
             match part.difference(download) {

@@ -16,9 +16,8 @@ const PAUSES_MS: [u64; 5] = [500, 1000, 2000, 4000, 8000];
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// Bytes of an error's body that are looked at.
 const ERROR_BODY_LIMIT: u64 = 4096;
-/// What [`Failure::NoHost`] means.
-pub(super) const NO_HOST: &str =
-    "its host was not found; check the address, the connection and the proxy settings";
+/// Attempts after the first that a server gets that never answered: an address may be wrong, a line may be down.
+const N_FIRST_CONTACT: usize = 2;
 
 /// What to ask for, and what to tell the user when the server refuses.
 #[derive(Clone, Debug)]
@@ -45,10 +44,10 @@ pub(super) struct Reply {
 
 /// Why one attempt failed.
 pub(super) enum Failure {
-    /// Worth another try, perhaps after the pause that the server asks for.
+    /// No answer came.
+    Unreachable { problem: String },
+    /// An answer came that may be better next time, perhaps after the pause that the server asks for.
     Transient { problem: String, pause: Option<Duration> },
-    /// No such host: worth another try only in the middle of a download.
-    NoHost,
     /// The same would happen again.
     Fatal(Error),
 }
@@ -80,22 +79,18 @@ impl Client {
     /// # Errors
     /// [`Error::Input`] where the server refuses (status 4xx), [`Error::Network`] where it cannot be reached.
     pub fn get(&self, get: &Get, limit: u64, events: Events) -> Result<Reply> {
-        let mut n_failed = 0;
+        let mut retries = self.retries(get.url, N_FIRST_CONTACT);
         loop {
             match self.send(get, &[]).and_then(|response| read_reply(response, get.url, limit)) {
                 Ok(reply) => return Ok(reply),
-                Err(Failure::Fatal(error)) => return Err(error),
-                Err(Failure::NoHost) => {
-                    return Err(Error::Network {
-                        url: without_secrets(get.url),
-                        problem: NO_HOST.to_owned(),
-                    });
-                }
-                Err(Failure::Transient { problem, pause }) => {
-                    self.pause_or_give_up(get.url, problem, pause, &mut n_failed, "", events)?;
-                }
+                Err(failure) => retries.pause(failure, "", events)?,
             }
         }
+    }
+
+    /// Patience for one address; without any answer it ends after `n_unreachable` attempts more.
+    pub fn retries<'c>(&'c self, url: &'c str, n_unreachable: usize) -> Retries<'c> {
+        Retries { url, pauses: &self.pauses, n_unreachable, n_failed: 0 }
     }
 
     /// One attempt. Redirects are followed; authorization is not sent on to another host.
@@ -114,29 +109,38 @@ impl Client {
             _ => Err(refusal(get, response)),
         }
     }
+}
 
-    /// Sleeps before the next attempt, or turns the last failure into an error.
-    pub fn pause_or_give_up(
-        &self,
-        url: &str,
-        problem: String,
-        asked_pause: Option<Duration>,
-        n_failed: &mut usize,
-        kept: &str,
-        events: Events,
-    ) -> Result<()> {
-        let Some(&own_pause) = self.pauses.get(*n_failed) else {
-            let problem = format!("{problem}, after {} attempts{kept}", *n_failed + 1);
-            return Err(Error::Network { url: without_secrets(url), problem });
+/// How often one address has failed in a row, and how long to wait for it.
+pub(super) struct Retries<'c> {
+    url: &'c str,
+    pauses: &'c [Duration],
+    n_unreachable: usize,
+    n_failed: usize,
+}
+
+impl Retries<'_> {
+    /// Something came: patience begins anew.
+    pub fn reset(&mut self) {
+        self.n_failed = 0;
+    }
+
+    /// Sleeps before the next attempt, or turns the last failure into an error, to which `kept` is added.
+    pub fn pause(&mut self, failure: Failure, kept: &str, events: Events) -> Result<()> {
+        let (problem, asked, limit) = match failure {
+            Failure::Fatal(error) => return Err(error),
+            Failure::Transient { problem, pause } => (problem, pause, self.pauses.len()),
+            Failure::Unreachable { problem } => (problem, None, self.n_unreachable),
         };
-        *n_failed += 1;
-        let pause = asked_pause.unwrap_or(own_pause).min(LONGEST_PAUSE);
+        let url = without_secrets(self.url);
+        let Some(own) = self.pauses.get(self.n_failed).filter(|_| self.n_failed < limit) else {
+            let problem = format!("{problem}, after {} attempts{kept}", self.n_failed + 1);
+            return Err(Error::Network { url, problem });
+        };
+        self.n_failed += 1;
+        let pause = asked.unwrap_or(*own).min(LONGEST_PAUSE);
         events(Event::Note {
-            message: format!(
-                "{}: {problem}; trying again in {:.1} s",
-                without_secrets(url),
-                pause.as_secs_f64()
-            ),
+            message: format!("{url}: {problem}; trying again in {:.1} s", pause.as_secs_f64()),
         });
         std::thread::sleep(pause);
         Ok(())
@@ -182,7 +186,6 @@ pub(super) fn header<'r>(response: &'r Response<Body>, name: &str) -> Option<&'r
 fn transport_failure(url: &str, error: ureq::Error) -> Failure {
     let fatal = |problem: String| Failure::Fatal(Error::Network { url: without_secrets(url), problem });
     match error {
-        ureq::Error::HostNotFound => Failure::NoHost,
         ureq::Error::Rustls(error) => fatal(format!(
             "no trusted connection: {error}; where a proxy or an own authority signs, name its certificates in SSL_CERT_FILE"
         )),
@@ -193,7 +196,9 @@ fn transport_failure(url: &str, error: ureq::Error) -> Failure {
         ureq::Error::ConnectProxyFailed(problem) => {
             fatal(format!("the proxy refuses: {problem}; check HTTPS_PROXY"))
         }
-        error => Failure::Transient { problem: error.to_string(), pause: None },
+        error => Failure::Unreachable {
+            problem: format!("{error} (check the address, the connection and the proxy settings)"),
+        },
     }
 }
 

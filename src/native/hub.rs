@@ -11,15 +11,22 @@ use super::models::wait_for;
 use super::{Events, cache_dir, environment};
 use crate::protocol::Event;
 use crate::{Error, Result};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
+
+mod id;
+mod snapshot;
+mod token;
+
+pub use id::HubId;
+use snapshot::{MANIFEST, Manifest, RemoteFile, complete, is_whole, percent_encoded, reference};
+pub(super) use snapshot::{hub_folder, is_commit, read_manifest};
+use token::token;
 
 const DEFAULT_ENDPOINT: &str = "https://huggingface.co";
 /// Longest description of a repository, and longest shard index.
 const DESCRIPTION_LIMIT: u64 = 64 << 20;
-/// Name of the list of a snapshot's files.
-pub(super) const MANIFEST: &str = ".attune.json";
 /// What is fetched besides the weights, where it exists.
 const SIDE_FILES: [&str; 8] = [
     "config.json",
@@ -37,107 +44,6 @@ const WHEN_DENIED: &str = "an existing public model, or, for a private or gated 
                            and a token in HF_TOKEN; check owner and name too";
 const WHEN_MISSING: &str = "an existing model, file and revision; check owner, name and revision \
                             (a local folder of that name does not exist either)";
-
-/// `owner/name[@revision][:file.gguf]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HubId {
-    /// User or organisation.
-    pub owner: String,
-    /// Repository.
-    pub name: String,
-    /// Branch, tag or commit; `main` unless given.
-    pub revision: String,
-    /// One GGUF file of the repository, instead of its safetensors.
-    pub gguf: Option<String>,
-}
-
-impl HubId {
-    /// Reads a model's name; `None` where it has not the form of a repository of the hub.
-    ///
-    /// # Errors
-    /// [`Error::Input`] where owner and name have that form and what follows has not.
-    pub fn parse(text: &str) -> Result<Option<Self>> {
-        let (head, gguf) = text.split_once(':').map_or((text, None), |(head, file)| (head, Some(file)));
-        let (id, revision) = head.split_once('@').map_or((head, "main"), |(id, revision)| (id, revision));
-        let Some((owner, name)) = id.split_once('/') else { return Ok(None) };
-        // A path to a file that is not there, rather than a repository.
-        if ![owner, name].into_iter().all(is_repository_word) || name.to_lowercase().ends_with(".gguf") {
-            return Ok(None);
-        }
-        let is_plain = |char: char| char.is_ascii_alphanumeric() || "._-/+".contains(char);
-        if check_key(revision).is_err() || !revision.chars().all(is_plain) || revision.contains("..") {
-            return Err(Error::input(
-                format!("model {text:?}"),
-                format!("revision {revision:?}"),
-                "a branch, tag or commit",
-            ));
-        }
-        if let Some(file) = gguf
-            && (check_key(file).is_err() || !file.to_lowercase().ends_with(".gguf"))
-        {
-            return Err(Error::input(
-                format!("model {text:?}"),
-                format!("file {file:?}"),
-                "a .gguf file of the repository",
-            ));
-        }
-        let owned = |text: &str| text.to_owned();
-        Ok(Some(Self {
-            owner: owned(owner),
-            name: owned(name),
-            revision: owned(revision),
-            gguf: gguf.map(owned),
-        }))
-    }
-
-    fn folder(&self, cache: &Path) -> PathBuf {
-        hub_folder(cache).join(format!("{}--{}", self.owner, self.name))
-    }
-
-    /// The copy below `cache` that the revision meant when it was last looked up, where all of it is there.
-    pub(super) fn cached(&self, cache: &Path) -> Option<PathBuf> {
-        let home = self.folder(cache);
-        let commit = match is_commit(&self.revision) {
-            true => self.revision.clone(),
-            false => std::fs::read_to_string(reference(&home, &self.revision)).ok()?.trim().to_owned(),
-        };
-        if is_commit(&commit) { complete(&home, &commit, self) } else { None }
-    }
-}
-
-/// The hub's own rule: letters, digits, `-`, `_` and `.`, without `--` or `..`, not at an end.
-fn is_repository_word(word: &str) -> bool {
-    !word.is_empty()
-        && word.len() <= 96
-        && word.chars().all(|char| char.is_ascii_alphanumeric() || "._-".contains(char))
-        && !word.contains("--")
-        && !word.contains("..")
-        && !word.starts_with(['.', '-'])
-        && !word.ends_with(['.', '-'])
-}
-
-/// Folder of all snapshots.
-pub(super) fn hub_folder(cache: &Path) -> PathBuf {
-    cache.join("models").join("hub")
-}
-
-/// What a snapshot's list holds.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Manifest {
-    /// Names, sizes and, where the hub tells them, checksums.
-    pub files: Vec<RemoteFile>,
-}
-
-/// A file of a repository.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct RemoteFile {
-    /// Path in the repository.
-    pub name: String,
-    /// Bytes.
-    pub size: Option<u64>,
-    /// SHA-256 in hexadecimal: of files outside git, which all weights are.
-    pub sha256: Option<String>,
-}
 
 /// A hub and this machine's copy of some of it.
 pub struct Hub {
@@ -350,75 +256,6 @@ fn missing(id: &HubId, files: &HashMap<&str, RemoteFile>, problem: &str, suffix:
             "config.json with {WEIGHTS} or {WEIGHTS_INDEX}, or owner/name:file.gguf; files in {suffix} there: {listed}"
         ),
     )
-}
-
-/// The model of a commit, where all of it is in the cache.
-fn complete(home: &Path, commit: &str, id: &HubId) -> Option<PathBuf> {
-    let folder = home.join(commit);
-    if let Some(name) = &id.gguf {
-        return Some(folder.join(name)).filter(|path| path.is_file());
-    }
-    let manifest = read_manifest(&folder)?;
-    manifest.files.iter().all(|file| is_whole(&folder.join(&file.name), file.size)).then_some(folder)
-}
-
-/// The list of a snapshot's files, once all have come.
-pub(super) fn read_manifest(folder: &Path) -> Option<Manifest> {
-    serde_json::from_slice(&std::fs::read(folder.join(MANIFEST)).ok()?).ok()
-}
-
-/// A file has its name only once it is whole; its size tells one that was cut later.
-fn is_whole(path: &Path, size: Option<u64>) -> bool {
-    std::fs::metadata(path).is_ok_and(|found| found.is_file() && size.is_none_or(|size| size == found.len()))
-}
-
-/// Where the commit is noted that a branch or tag meant last.
-fn reference(home: &Path, revision: &str) -> PathBuf {
-    home.join("refs").join(percent_encoded(revision, ""))
-}
-
-/// A full SHA-1 of git.
-pub(super) fn is_commit(text: &str) -> bool {
-    text.len() == 40 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-}
-
-/// RFC 3986's unreserved characters and those of `also` as they are, all others as `%XX`.
-fn percent_encoded(text: &str, also: &str) -> String {
-    text.bytes()
-        .map(|byte| match char::from(byte) {
-            char if char.is_ascii_alphanumeric() || "-._~".contains(char) || also.contains(char) => {
-                char.to_string()
-            }
-            _ => format!("%{byte:02X}"),
-        })
-        .collect()
-}
-
-fn token(environment: &dyn Fn(&str) -> Option<String>) -> Result<Option<String>> {
-    let home = || environment("HOME").or_else(|| environment("USERPROFILE")).map(PathBuf::from);
-    let from_file = || {
-        let path = environment("HF_TOKEN_PATH").map(PathBuf::from).or_else(|| {
-            let caches =
-                || environment("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| Some(home()?.join(".cache")));
-            let folder =
-                environment("HF_HOME").map(PathBuf::from).or_else(|| Some(caches()?.join("huggingface")))?;
-            Some(folder.join("token"))
-        })?;
-        let text = std::fs::read_to_string(&path).ok()?;
-        Some((path.display().to_string(), text.trim().to_owned())).filter(|(_, token)| !token.is_empty())
-    };
-    let Some((place, token)) =
-        environment("HF_TOKEN").map(|token| ("HF_TOKEN".to_owned(), token)).or_else(from_file)
-    else {
-        return Ok(None);
-    };
-    // The value itself is a secret: it is not shown.
-    match token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        true => Ok(Some(token)),
-        false => {
-            Err(Error::input(place, "holds spaces or other characters no token has", "one token of the hub"))
-        }
-    }
 }
 
 #[cfg(test)]
