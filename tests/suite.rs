@@ -1,1 +1,4 @@
-//! tests
+//! The integration tests: one binary.
+
+#[path = "suite/data.rs"]
+mod data;
