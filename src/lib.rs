@@ -13,6 +13,7 @@ pub mod store;
 pub mod data;
 pub mod methods;
 pub mod models;
+pub mod ops;
 pub mod protocol;
 pub mod train;
 pub mod eval;
