@@ -6,6 +6,7 @@ mod models;
 mod paint;
 mod progress;
 mod run_file;
+mod stop;
 mod train;
 
 use attune::Result;
