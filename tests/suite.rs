@@ -1,1 +1,6 @@
-//! tests
+//! The integration tests: one binary.
+
+#[path = "suite/store.rs"]
+mod store;
+#[path = "suite/support.rs"]
+mod support;
