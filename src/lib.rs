@@ -10,6 +10,7 @@
 pub mod error;
 pub mod config;
 pub mod store;
+pub mod tokenizer;
 pub mod data;
 pub mod methods;
 pub mod models;

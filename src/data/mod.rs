@@ -2,6 +2,9 @@
 //!
 //! The stages are types of their own: [`Row`] → [`Encoded`] → [`Batch`].
 
+pub mod encode;
+mod turns;
+
 /// Where a row came from, for messages.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Place {
