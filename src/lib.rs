@@ -16,5 +16,7 @@ pub mod methods;
 pub mod models;
 pub mod ops;
 pub mod protocol;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod native;
 
 pub use error::{Error, Result};
