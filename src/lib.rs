@@ -10,12 +10,16 @@
 pub mod error;
 pub mod config;
 pub mod store;
+pub mod tokenizer;
 pub mod data;
 pub mod methods;
 pub mod models;
 pub mod ops;
 pub mod protocol;
-pub mod train;
+pub mod objectives;
 pub mod eval;
+pub mod train;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod native;
 
 pub use error::{Error, Result};

@@ -1,4 +1,8 @@
 //! The integration tests: one binary.
 
+#[path = "suite/store.rs"]
+mod store;
+#[path = "suite/support.rs"]
+mod support;
 #[path = "suite/data.rs"]
 mod data;

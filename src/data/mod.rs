@@ -2,6 +2,8 @@
 //!
 //! The stages are types of their own: [`Row`] → [`Encoded`] → [`Batch`].
 
+pub mod encode;
+mod turns;
 pub mod read;
 mod records;
 mod json;
