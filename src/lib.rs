@@ -16,8 +16,9 @@ pub mod methods;
 pub mod models;
 pub mod ops;
 pub mod protocol;
-pub mod train;
+pub mod objectives;
 pub mod eval;
+pub mod train;
 pub mod session;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod native;

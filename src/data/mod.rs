@@ -2,6 +2,8 @@
 //!
 //! The stages are types of their own: [`Row`] → [`Encoded`] → [`Batch`].
 
+pub mod encode;
+mod turns;
 pub mod read;
 mod records;
 mod json;
@@ -11,8 +13,6 @@ mod parquet;
 mod columns;
 mod shapes;
 pub mod split;
-pub mod encode;
-mod turns;
 pub mod check;
 pub mod pack;
 pub mod batches;

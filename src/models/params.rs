@@ -1,9 +1,8 @@
-//! Trainable values as the optimizer and the checkpoint see them: named, of rank 1 or 2.
+//! Parameters, and the values and gradients of the trainable ones by name.
 
-use crate::store::HostTensor;
-use crate::{Error, Result};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Gradients, Tensor};
 use indexmap::IndexMap;
+use std::cell::RefCell;
 
 /// A tensor whose rank is known at run time only. Parameters are vectors or matrices, nothing else.
 #[derive(Clone, Debug)]
@@ -28,61 +27,26 @@ impl AnyTensor {
         self.shape().iter().product()
     }
 
-    /// Where it lies.
-    pub fn device(&self) -> Device {
+    fn grad(&self, grads: &Gradients) -> Option<Self> {
+        Some(match self {
+            Self::Vector(t) => Self::Vector(t.grad(grads)?),
+            Self::Matrix(t) => Self::Matrix(t.grad(grads)?),
+        })
+    }
+
+    fn zeros_like(&self) -> Self {
         match self {
-            Self::Vector(t) => t.device(),
-            Self::Matrix(t) => t.device(),
+            Self::Vector(t) => Self::Vector(t.clone().inner().zeros_like()),
+            Self::Matrix(t) => Self::Matrix(t.clone().inner().zeros_like()),
         }
     }
 
-    /// Element-wise sum; both must have the same shape.
-    pub fn add(self, other: Self) -> Result<Self> {
-        let shapes = (self.shape(), other.shape());
+    /// The sum of two tensors of the same shape.
+    pub fn add(self, other: Self) -> Self {
         match (self, other) {
-            (Self::Vector(a), Self::Vector(b)) if shapes.0 == shapes.1 => Ok(Self::Vector(a + b)),
-            (Self::Matrix(a), Self::Matrix(b)) if shapes.0 == shapes.1 => Ok(Self::Matrix(a + b)),
-            _ => Err(Error::Internal(format!("a tensor of shape {:?} added to one of {:?}", shapes.1, shapes.0))),
-        }
-    }
-
-    /// Every element times `factor`.
-    pub fn mul_scalar(self, factor: f32) -> Self {
-        match self {
-            Self::Vector(t) => Self::Vector(t.mul_scalar(factor)),
-            Self::Matrix(t) => Self::Matrix(t.mul_scalar(factor)),
-        }
-    }
-
-    /// Sum of squares, `[1]`.
-    pub fn square_sum(&self) -> Tensor<1> {
-        match self {
-            Self::Vector(t) => t.clone().square().sum(),
-            Self::Matrix(t) => t.clone().square().sum(),
-        }
-    }
-
-    /// Copies the values to the host, as f32.
-    pub async fn to_host(&self) -> Result<HostTensor> {
-        let data = match self {
-            Self::Vector(t) => t.to_data_async().await,
-            Self::Matrix(t) => t.to_data_async().await,
-        };
-        let values = data.map_err(|e| e.to_string()).and_then(|d| d.try_into_vec_as::<f32>().map_err(|e| e.to_string()));
-        let values = values.map_err(|problem| read_failed(&self.device(), problem))?;
-        Ok(HostTensor { shape: self.shape(), values })
-    }
-
-    /// Brings host values to `device`. `name` is for messages.
-    pub fn from_host(tensor: HostTensor, name: &str, device: &Device) -> Result<Self> {
-        let HostTensor { shape, values } = tensor;
-        if shape.iter().product::<usize>() != values.len() {
-            return Err(Error::Internal(format!("{name}: {} values for shape {shape:?}", values.len())));
-        }
-        match shape.len() {
-            1 => Ok(Self::Vector(Tensor::from_data(TensorData::new(values, shape), device))),
-            2 => Ok(Self::Matrix(Tensor::from_data(TensorData::new(values, shape), device))),
-            _ => Err(Error::input(name, format!("shape {shape:?}"), "a vector or a matrix")),
+            (Self::Vector(a), Self::Vector(b)) => Self::Vector(a + b),
+            (Self::Matrix(a), Self::Matrix(b)) => Self::Matrix(a + b),
+            (a, b) => unreachable!("a parameter keeps its rank: {:?} and {:?}", a.shape(), b.shape()),
         }
     }
 }
@@ -90,20 +54,131 @@ impl AnyTensor {
 /// Values or gradients by parameter name, in the model's order. Names are PEFT's and transformers'.
 pub type NamedTensors = IndexMap<String, AnyTensor>;
 
-/// Reads `N` scalars from their device at once, without blocking. Each is `[1]`.
-pub async fn read_scalars<const N: usize>(scalars: [Tensor<1>; N]) -> Result<[f32; N]> {
-    let scalars = Tensor::cat(scalars.to_vec(), 0);
-    let device = scalars.device();
-    let data = scalars.into_data_async().await.map_err(|e| e.to_string());
-    let values = data.and_then(|d| d.try_into_vec_as::<f32>().map_err(|e| e.to_string()));
-    let values = values.and_then(|v| <[f32; N]>::try_from(v).map_err(|v| format!("{} values for {N} scalars", v.len())));
-    values.map_err(|problem| read_failed(&device, problem))
+/// Adds `more` to `sum`, name by name.
+pub fn add_all(sum: &mut NamedTensors, more: NamedTensors) {
+    for (name, tensor) in more {
+        match sum.get_mut(&name) {
+            Some(slot) => *slot = slot.clone().add(tensor),
+            None => {
+                sum.insert(name, tensor);
+            }
+        }
+    }
 }
 
-fn read_failed(device: &Device, problem: String) -> Error {
-    Error::Device {
-        device: format!("{device:?}"),
-        problem: format!("values could not be read back: {problem}"),
-        advice: "choose another device or a smaller batch".into(),
+/// A weight of rank `D` (1 or 2). The value is plain; a [`Tape`] makes it a leaf where it is trained.
+#[derive(Clone, Debug)]
+pub struct Param<const D: usize> {
+    /// transformers' name, or PEFT's for adapters.
+    pub name: String,
+    /// The value, outside autodiff.
+    pub value: Tensor<D>,
+    /// Whether training changes it.
+    pub trainable: bool,
+}
+
+impl<const D: usize> Param<D> {
+    /// A frozen parameter.
+    pub fn new(name: impl Into<String>, value: Tensor<D>) -> Self {
+        Self { name: name.into(), value, trainable: false }
+    }
+}
+
+impl Param<1> {
+    /// The value to compute with: a leaf of the tape where there is one and the parameter is trained.
+    pub fn on(&self, tape: Option<&Tape>) -> Tensor<1> {
+        match tape.filter(|_| self.trainable).map(|t| t.leaf(&self.name, || AnyTensor::Vector(leaf(&self.value)))) {
+            Some(AnyTensor::Vector(t)) => t,
+            _ => self.value.clone(),
+        }
+    }
+}
+
+impl Param<2> {
+    /// The value to compute with: a leaf of the tape where there is one and the parameter is trained.
+    pub fn on(&self, tape: Option<&Tape>) -> Tensor<2> {
+        match tape.filter(|_| self.trainable).map(|t| t.leaf(&self.name, || AnyTensor::Matrix(leaf(&self.value)))) {
+            Some(AnyTensor::Matrix(t)) => t,
+            _ => self.value.clone(),
+        }
+    }
+}
+
+fn leaf<const D: usize>(value: &Tensor<D>) -> Tensor<D> {
+    value.clone().autodiff().require_grad()
+}
+
+/// The trained parameters of one forward pass as leaves of its graph.
+#[derive(Debug, Default)]
+pub struct Tape {
+    leaves: RefCell<NamedTensors>,
+}
+
+impl Tape {
+    fn leaf(&self, name: &str, make: impl FnOnce() -> AnyTensor) -> AnyTensor {
+        if let Some(leaf) = self.leaves.borrow().get(name) {
+            return leaf.clone();
+        }
+        let leaf = make();
+        self.leaves.borrow_mut().insert(name.to_string(), leaf.clone());
+        leaf
+    }
+
+    /// Gradients of every parameter the pass used; zero where the loss does not depend on it.
+    pub fn gradients(self, grads: &Gradients) -> NamedTensors {
+        let gradient = |leaf: AnyTensor| leaf.grad(grads).unwrap_or_else(|| leaf.zeros_like());
+        self.leaves.into_inner().into_iter().map(|(name, leaf)| (name, gradient(leaf))).collect()
+    }
+}
+
+/// A parameter of either rank, borrowed from a model.
+pub enum ParamMut<'a> {
+    /// Rank 1.
+    Vector(&'a mut Param<1>),
+    /// Rank 2.
+    Matrix(&'a mut Param<2>),
+}
+
+impl ParamMut<'_> {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Vector(p) => &p.name,
+            Self::Matrix(p) => &p.name,
+        }
+    }
+
+    /// Whether training changes it.
+    pub fn trainable(&self) -> bool {
+        match self {
+            Self::Vector(p) => p.trainable,
+            Self::Matrix(p) => p.trainable,
+        }
+    }
+
+    /// Sets whether training changes it.
+    pub fn set_trainable(&mut self, trainable: bool) {
+        match self {
+            Self::Vector(p) => p.trainable = trainable,
+            Self::Matrix(p) => p.trainable = trainable,
+        }
+    }
+
+    /// Its value.
+    pub fn value(&self) -> AnyTensor {
+        match self {
+            Self::Vector(p) => AnyTensor::Vector(p.value.clone()),
+            Self::Matrix(p) => AnyTensor::Matrix(p.value.clone()),
+        }
+    }
+
+    /// Replaces its value; false, and no change, where rank or shape differ.
+    pub fn set(&mut self, value: AnyTensor) -> bool {
+        match (self, value) {
+            (Self::Vector(p), AnyTensor::Vector(t)) if p.value.dims() == t.dims() => p.value = t,
+            (Self::Matrix(p), AnyTensor::Matrix(t)) if p.value.dims() == t.dims() => p.value = t,
+            _ => return false,
+        }
+        true
     }
 }

@@ -38,6 +38,17 @@ pub fn causal_mask(positions: &[i32], segments: &[i32], batch: usize, window: Op
     Tensor::from_data(TensorData::new(mask, [batch, seq, seq]), device)
 }
 
+/// The mask of the next `n_new` tokens of one sequence of which `past` tokens are cached.
+///
+/// # Shapes
+/// result: `[1, n_new, past + n_new]`
+pub fn continuation_mask(past: usize, n_new: usize, window: Option<usize>, device: &Device) -> Tensor<3> {
+    let n_keys = past + n_new;
+    let sees = |q: usize, k: usize| k <= q && window.is_none_or(|w| q - k < w);
+    let mask = (past..n_keys).flat_map(|q| (0..n_keys).map(move |k| (q, k))).map(|(q, k)| if sees(q, k) { 0.0 } else { BLOCKED }).collect();
+    Tensor::from_data(TensorData::new(mask, [1, n_new, n_keys]), device)
+}
+
 /// `softmax(scale · scores + mask)` over the keys.
 ///
 /// The rows of one key-value head hold its whole group of query heads, one after the other, so that

@@ -1,4 +1,4 @@
-//! Dropout masks from counter-based random numbers: the same on every device, with no state to save.
+//! Dropout masks and noise from counter-based random numbers: the same on every device, with no state to save.
 
 /// `keep / (1 − rate)` or 0 for each of `len` elements, a pure function of `seed` and the index.
 ///
@@ -10,6 +10,11 @@ pub fn dropout_mask(len: usize, rate: f64, seed: u64) -> Vec<f32> {
     (0..len as u64)
         .map(|i| if u64::from(hash(seed, i)) < threshold { 0.0 } else { keep_scale })
         .collect()
+}
+
+/// `len` values uniform in ±`magnitude`, a pure function of `seed` and the index.
+pub fn uniform_noise(len: usize, magnitude: f32, seed: u64) -> Vec<f32> {
+    (0..len as u64).map(|i| (hash(seed, i) as f32 / 2_147_483_648.0 - 1.0) * magnitude).collect()
 }
 
 /// 32 well-mixed bits of a seed and a counter: SplitMix64's finaliser (Steele et al. 2014).

@@ -13,9 +13,9 @@ mod norm;
 mod rope;
 
 pub use activation::{Activation, gated_activation};
-pub use attention::{causal_mask, masked_softmax};
+pub use attention::{causal_mask, continuation_mask, masked_softmax};
 pub use cross_entropy::{CrossEntropy, softmax_cross_entropy};
-pub use dropout::dropout_mask;
+pub use dropout::{dropout_mask, uniform_noise};
 pub use norm::{layer_norm, rms_norm};
 pub use rope::rotate_half;
 

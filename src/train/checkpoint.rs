@@ -26,8 +26,14 @@ const OPTIMIZER: &str = "optimizer.";
 /// Metadata key of [`Progress`].
 const PROGRESS: &str = "progress";
 /// Settings that may differ when a run goes on: they do not change its numbers.
-const FREE_SETTINGS: [&str; 6] =
-    ["out", "device", "train.tensorboard", "train.save_steps", "train.eval_batch_size", "train.gradient_checkpointing"];
+const FREE_SETTINGS: [&str; 6] = [
+    "out",
+    "device",
+    "train.tensorboard",
+    "train.save_steps",
+    "train.eval_batch_size",
+    "train.gradient_checkpointing",
+];
 
 /// How far a run is. The learning rate, the data cursor and every seed are functions of `step` and `seed`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -93,9 +99,16 @@ pub struct Checkpoint {
 }
 
 /// Writes a checkpoint and removes all but the newest two. Returns its key.
-pub async fn save(store: &impl Store, progress: &Progress, weights: NamedTensors, optimizer: NamedTensors) -> Result<String> {
-    let prefixed = |prefix: &'static str| move |(name, tensor): (String, AnyTensor)| (format!("{prefix}{name}"), tensor);
-    let tensors = weights.into_iter().map(prefixed(WEIGHTS)).chain(optimizer.into_iter().map(prefixed(OPTIMIZER)));
+pub async fn save(
+    store: &impl Store,
+    progress: &Progress,
+    weights: NamedTensors,
+    optimizer: NamedTensors,
+) -> Result<String> {
+    let prefixed =
+        |prefix: &'static str| move |(name, tensor): (String, AnyTensor)| (format!("{prefix}{name}"), tensor);
+    let tensors =
+        weights.into_iter().map(prefixed(WEIGHTS)).chain(optimizer.into_iter().map(prefixed(OPTIMIZER)));
     write_verified(store, CHECKPOINT, 2, progress, tensors.collect()).await
 }
 
@@ -119,7 +132,9 @@ pub async fn load_newest(
     for key in keys.iter().rev() {
         match read(store, key, device).await {
             Ok(checkpoint) => {
-                problems.iter().for_each(|problem: &Error| note(format!("skipped a damaged {prefix}: {problem}")));
+                problems
+                    .iter()
+                    .for_each(|problem: &Error| note(format!("skipped a damaged {prefix}: {problem}")));
                 return Ok(Some(checkpoint));
             }
             Err(problem) => problems.push(problem),
@@ -128,10 +143,10 @@ pub async fn load_newest(
     Error::all(problems).map(|()| None)
 }
 
-/// Removes the checkpoints of `step` and later.
-pub async fn remove_from(store: &impl Store, step: usize) -> Result<()> {
-    for key in keys(store, CHECKPOINT).await? {
-        if parse_key(CHECKPOINT, &key).is_some_and(|(of, _)| of >= step) {
+/// Removes the files of `prefix` made at `step` or later.
+pub async fn remove_from(store: &impl Store, prefix: &str, step: usize) -> Result<()> {
+    for key in keys(store, prefix).await? {
+        if parse_key(prefix, &key).is_some_and(|(of, _)| of >= step) {
             store.remove(&key).await?;
         }
     }
@@ -152,7 +167,13 @@ impl Progress {
         let mut problems: Vec<_> = keys
             .into_iter()
             .filter(|key| !FREE_SETTINGS.contains(&key.as_str()) && saved.get(*key) != now.get(*key))
-            .map(|key| Error::input(key, format!("{} now, but the run to resume", shown(now.get(key))), shown(saved.get(key))))
+            .map(|key| {
+                Error::input(
+                    key,
+                    format!("{} now, but the run to resume", shown(now.get(key))),
+                    shown(saved.get(key)),
+                )
+            })
             .collect();
         if self.batches_per_epoch != batches_per_epoch {
             let problem = format!("the rows make {batches_per_epoch} batches now, but the run to resume");
@@ -173,7 +194,9 @@ fn flatten(value: &Value) -> IndexMap<String, Value> {
     let mut leaves = IndexMap::new();
     for (name, value) in fields {
         match value {
-            Value::Object(_) => leaves.extend(flatten(value).into_iter().map(|(rest, leaf)| (format!("{name}.{rest}"), leaf))),
+            Value::Object(_) => {
+                leaves.extend(flatten(value).into_iter().map(|(rest, leaf)| (format!("{name}.{rest}"), leaf)))
+            }
             Value::Null => {}
             leaf => _ = leaves.insert(name.clone(), leaf.clone()),
         }
@@ -191,7 +214,8 @@ async fn keys(store: &impl Store, prefix: &str) -> Result<Vec<String>> {
 
 /// Step and digest in a key.
 fn parse_key<'k>(prefix: &str, key: &'k str) -> Option<(usize, &'k str)> {
-    let (step, digest) = key.strip_prefix(prefix)?.strip_prefix('-')?.strip_suffix(SUFFIX)?.split_once('-')?;
+    let (step, digest) =
+        key.strip_prefix(prefix)?.strip_prefix('-')?.strip_suffix(SUFFIX)?.split_once('-')?;
     Some((step.parse().ok()?, digest))
 }
 
@@ -208,7 +232,8 @@ async fn write_verified(
     let shapes = tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shape())).collect();
     let temporary = format!("{prefix}.tmp");
     write_streaming(store, &temporary, &shapes, &metadata, async |name: &str| {
-        let tensor = tensors.get(name).ok_or_else(|| Error::Internal(format!("checkpoint: no tensor {name}")))?;
+        let tensor =
+            tensors.get(name).ok_or_else(|| Error::Internal(format!("checkpoint: no tensor {name}")))?;
         let tensor = tensor.to_host().await?;
         digest.add(name, &tensor);
         Ok(tensor)
@@ -220,11 +245,14 @@ async fn write_verified(
     if verified.is_err() || read_back.finish() != digest {
         store.remove(&temporary).await?;
         verified?;
-        return Err(Error::Internal(format!("{temporary} does not hold what was written to it; the storage may be failing")));
+        return Err(Error::Internal(format!(
+            "{temporary} does not hold what was written to it; the storage may be failing"
+        )));
     }
     let key = format!("{prefix}-{:08}-{digest}{SUFFIX}", progress.step);
     store.rename(&temporary, &key).await?;
-    let old: Vec<_> = keys(store, prefix).await?.into_iter().filter(|other| *other != key).rev().skip(n_kept - 1).collect();
+    let old: Vec<_> =
+        keys(store, prefix).await?.into_iter().filter(|other| *other != key).rev().skip(n_kept - 1).collect();
     for key in old {
         store.remove(&key).await?;
     }
@@ -246,9 +274,14 @@ async fn read(store: &impl Store, key: &str, device: &Device) -> Result<Checkpoi
     .await?;
     let found = digest.finish();
     if !key.ends_with(&format!("-{found}{SUFFIX}")) {
-        return Err(Error::input(key, format!("its content has the digest {found}"), "the digest in its name"));
+        return Err(Error::input(
+            key,
+            format!("its content has the digest {found}"),
+            "the digest in its name",
+        ));
     }
-    let progress = serde_json::from_str(&progress).map_err(|e| Error::input(key, e.to_string(), "progress as attune writes it"))?;
+    let progress = serde_json::from_str(&progress)
+        .map_err(|e| Error::input(key, e.to_string(), "progress as attune writes it"))?;
     Ok(Checkpoint { key: key.to_string(), progress, weights, optimizer })
 }
 
@@ -261,7 +294,8 @@ async fn visit(
 ) -> Result<String> {
     let mut header = read_header(store, key).await?;
     let progress = header.metadata.swap_remove(PROGRESS);
-    let progress = progress.ok_or_else(|| Error::input(key, "no progress in its metadata", "a checkpoint of attune"))?;
+    let progress =
+        progress.ok_or_else(|| Error::input(key, "no progress in its metadata", "a checkpoint of attune"))?;
     *digest = Digest::new(&progress);
     for (name, entry) in &header.tensors {
         let tensor = entry.read(store, key, name).await?;

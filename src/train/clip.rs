@@ -1,24 +1,7 @@
-//! Gradients as one vector: their sum over micro-batches, their norm, and its limit.
+//! Gradients as one vector: its norm, and the limit to it.
 
 use crate::models::{AnyTensor, NamedTensors};
-use crate::{Error, Result};
 use burn::tensor::Tensor;
-
-/// Adds `grads` to `total`, name by name. Both must name the same parameters.
-pub fn accumulate(total: &mut NamedTensors, grads: NamedTensors) -> Result<()> {
-    if total.is_empty() {
-        *total = grads;
-        return Ok(());
-    }
-    if total.len() != grads.len() {
-        return Err(Error::Internal(format!("{} gradients after {} in the same step", grads.len(), total.len())));
-    }
-    for (name, grad) in grads {
-        let sum = total.get_mut(&name).ok_or_else(|| Error::Internal(format!("a gradient for {name} in some micro-batches only")))?;
-        *sum = sum.clone().add(grad)?;
-    }
-    Ok(())
-}
 
 /// L2 norm of all gradients as one vector.
 ///
@@ -73,16 +56,5 @@ mod tests {
     fn small_norms_and_a_limit_of_zero_leave_gradients_alone() {
         assert_eq!(clip_factor(0.5, 1.0), 1.0);
         assert_eq!(clip_factor(1e9, 0.0), 1.0);
-    }
-
-    #[test]
-    fn accumulation_sums_and_refuses_a_missing_gradient() {
-        let mut total = NamedTensors::new();
-        accumulate(&mut total, grads()).unwrap();
-        accumulate(&mut total, grads()).unwrap();
-        assert!((norm(&total) - 26.0).abs() < 1e-5);
-        let mut partial = grads();
-        partial.shift_remove("b");
-        assert!(accumulate(&mut total, partial).is_err());
     }
 }

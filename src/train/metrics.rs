@@ -26,7 +26,8 @@ pub async fn cut_after(store: &impl Store, step: usize) -> Result<()> {
     }
     let bytes = store.read_all(METRICS_KEY, METRICS_LIMIT).await?;
     let is_kept = |line: &&[u8]| {
-        line.ends_with(b"\n") && serde_json::from_slice(line).is_ok_and(|event| step_of(&event).is_some_and(|s| s <= step))
+        line.ends_with(b"\n")
+            && serde_json::from_slice(line).is_ok_and(|event| step_of(&event).is_some_and(|s| s <= step))
     };
     let kept: Vec<u8> = bytes.split_inclusive(|&b| b == b'\n').filter(is_kept).flatten().copied().collect();
     if kept.len() == bytes.len() { Ok(()) } else { store.write(METRICS_KEY, &kept).await }
@@ -62,7 +63,13 @@ mod tests {
     }
 
     fn eval(step: usize) -> Event {
-        Event::Eval(EvalMetrics { step, eval_loss: 0.1, eval_perplexity: 1.1, eval_token_accuracy: 0.5, n_targets: 7 })
+        Event::Eval(EvalMetrics {
+            step,
+            eval_loss: 0.1,
+            eval_perplexity: 1.1,
+            eval_token_accuracy: 0.5,
+            n_targets: 7,
+        })
     }
 
     #[test]
@@ -75,7 +82,8 @@ mod tests {
             store.append(METRICS_KEY, br#"{"event":"step","ste"#).await.unwrap();
             cut_after(&store, 2).await.unwrap();
             let text = String::from_utf8(store.read_all(METRICS_KEY, 1 << 20).await.unwrap()).unwrap();
-            let steps: Vec<_> = text.lines().map(|line| serde_json::from_str::<Event>(line).unwrap()).collect();
+            let steps: Vec<_> =
+                text.lines().map(|line| serde_json::from_str::<Event>(line).unwrap()).collect();
             assert_eq!(steps, [step(1), step(2), eval(2)]);
             assert!(text.starts_with(r#"{"event":"step","step":1,"total_steps":9,"epoch":0.5,"loss":1.25,"lr":0.0001,"grad_norm":0.1,"n_tokens":12,"#), "{text}");
         });

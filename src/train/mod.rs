@@ -12,7 +12,8 @@ mod optimizer;
 mod plan;
 mod schedule;
 mod tensorboard;
-mod trainee;
+#[cfg(test)]
+mod tests;
 mod trainer;
 mod validate;
 
@@ -21,5 +22,4 @@ pub use metrics::METRICS_KEY;
 pub use optimizer::Optimizer;
 pub use plan::{Plan, StepBatches};
 pub use schedule::Schedule;
-pub use trainee::{BatchSource, EvalOutput, LossOutput, Trainee};
 pub use trainer::{Start, Training, train};

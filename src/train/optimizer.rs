@@ -16,8 +16,8 @@ use crate::models::{AnyTensor, NamedTensors};
 use crate::{Error, Result};
 use burn::optim::momentum::MomentumConfig;
 use burn::optim::{
-    Adafactor, AdafactorConfig, AdafactorState, AdamW, AdamWConfig, AdamWState, AdaptiveMomentumState, AdjustLrFn,
-    Lion, LionConfig, LionState, Muon, MuonConfig, Optimizer as _,
+    Adafactor, AdafactorConfig, AdafactorState, AdamW, AdamWConfig, AdamWState, AdaptiveMomentumState,
+    AdjustLrFn, Lion, LionConfig, LionState, Muon, MuonConfig, Optimizer as _,
 };
 use burn::tensor::Tensor;
 use std::collections::BTreeMap;
@@ -84,22 +84,36 @@ impl Optimizer {
     pub fn step(&mut self, lr: f64, values: NamedTensors, mut grads: NamedTensors) -> Result<NamedTensors> {
         let mut updated = NamedTensors::with_capacity(values.len());
         for (name, value) in values {
-            let grad = grads.swap_remove(&name).ok_or_else(|| Error::Internal(format!("no gradient for {name}")))?;
+            let grad =
+                grads.swap_remove(&name).ok_or_else(|| Error::Internal(format!("no gradient for {name}")))?;
             let shapes = (value.shape(), grad.shape());
             let (value, state) = match (value, grad, self.states.remove(&name)) {
                 (AnyTensor::Vector(value), AnyTensor::Vector(grad), state) if shapes.0 == shapes.1 => {
-                    let state = match state { Some(AnyState::Vector(state)) => Some(state), _ => None };
-                    let (value, state) = self.rules.update(rule_for(self.kind, &name, 1), lr, value, grad, state);
+                    let state = match state {
+                        Some(AnyState::Vector(state)) => Some(state),
+                        _ => None,
+                    };
+                    let (value, state) =
+                        self.rules.update(rule_for(self.kind, &name, 1), lr, value, grad, state);
                     (AnyTensor::Vector(value), state.map(AnyState::Vector))
                 }
                 (AnyTensor::Matrix(value), AnyTensor::Matrix(grad), state) if shapes.0 == shapes.1 => {
-                    let state = match state { Some(AnyState::Matrix(state)) => Some(state), _ => None };
+                    let state = match state {
+                        Some(AnyState::Matrix(state)) => Some(state),
+                        _ => None,
+                    };
                     let decay = lr * self.weight_decay;
                     let value = if decay == 0.0 { value } else { value.mul_scalar(1.0 - decay) };
-                    let (value, state) = self.rules.update(rule_for(self.kind, &name, 2), lr, value, grad, state);
+                    let (value, state) =
+                        self.rules.update(rule_for(self.kind, &name, 2), lr, value, grad, state);
                     (AnyTensor::Matrix(value), state.map(AnyState::Matrix))
                 }
-                _ => return Err(Error::Internal(format!("{name} has shape {:?}, its gradient {:?}", shapes.0, shapes.1))),
+                _ => {
+                    return Err(Error::Internal(format!(
+                        "{name} has shape {:?}, its gradient {:?}",
+                        shapes.0, shapes.1
+                    )));
+                }
             };
             self.states.extend(state.map(|state| (name.clone(), state)));
             updated.insert(name, value);
@@ -114,10 +128,20 @@ impl Optimizer {
         for (parameter, state) in &self.states {
             match state {
                 AnyState::Vector(state) => {
-                    tensors.extend(state.parts().into_iter().map(|(part, t)| (name(parameter, part), AnyTensor::Vector(t))));
+                    tensors.extend(
+                        state
+                            .parts()
+                            .into_iter()
+                            .map(|(part, t)| (name(parameter, part), AnyTensor::Vector(t))),
+                    );
                 }
                 AnyState::Matrix(state) => {
-                    tensors.extend(state.parts().into_iter().map(|(part, t)| (name(parameter, part), AnyTensor::Matrix(t))));
+                    tensors.extend(
+                        state
+                            .parts()
+                            .into_iter()
+                            .map(|(part, t)| (name(parameter, part), AnyTensor::Matrix(t))),
+                    );
                 }
             }
         }
@@ -125,7 +149,12 @@ impl Optimizer {
     }
 
     /// Takes back what [`state`](Self::state) gave after `step` steps over the parameters `values`.
-    pub fn load_state(&mut self, step: usize, values: &NamedTensors, mut tensors: NamedTensors) -> Result<()> {
+    pub fn load_state(
+        &mut self,
+        step: usize,
+        values: &NamedTensors,
+        mut tensors: NamedTensors,
+    ) -> Result<()> {
         self.states.clear();
         if step == 0 {
             return Ok(());
@@ -136,19 +165,29 @@ impl Optimizer {
                 let full = format!("{name}.{part}");
                 let tensor = tensors.swap_remove(&full);
                 if tensor.is_none() {
-                    problems.push(Error::input("checkpoint", format!("no tensor optimizer.{full}"), format!("the state of {:?}", self.kind)));
+                    problems.push(Error::input(
+                        "checkpoint",
+                        format!("no tensor optimizer.{full}"),
+                        format!("the state of {:?}", self.kind),
+                    ));
                 }
                 tensor
             };
             let state = match value {
-                AnyTensor::Vector(_) => State::from_parts(rule_for(self.kind, name, 1), step, |name| match part(name)? {
-                    AnyTensor::Vector(t) => Some(t),
-                    AnyTensor::Matrix(_) => None,
-                }).map(AnyState::Vector),
-                AnyTensor::Matrix(_) => State::from_parts(rule_for(self.kind, name, 2), step, |name| match part(name)? {
-                    AnyTensor::Matrix(t) => Some(t),
-                    AnyTensor::Vector(_) => None,
-                }).map(AnyState::Matrix),
+                AnyTensor::Vector(_) => {
+                    State::from_parts(rule_for(self.kind, name, 1), step, |name| match part(name)? {
+                        AnyTensor::Vector(t) => Some(t),
+                        AnyTensor::Matrix(_) => None,
+                    })
+                    .map(AnyState::Vector)
+                }
+                AnyTensor::Matrix(_) => {
+                    State::from_parts(rule_for(self.kind, name, 2), step, |name| match part(name)? {
+                        AnyTensor::Matrix(t) => Some(t),
+                        AnyTensor::Vector(_) => None,
+                    })
+                    .map(AnyState::Matrix)
+                }
             };
             self.states.extend(state.map(|state| (name.clone(), state)));
         }
@@ -175,24 +214,34 @@ impl Rules {
     ) -> (Tensor<D>, Option<State<D>>) {
         match rule {
             OptimizerKind::Adamw => {
-                let state = match state { Some(State::AdamW(state)) => Some(state), _ => None };
+                let state = match state {
+                    Some(State::AdamW(state)) => Some(state),
+                    _ => None,
+                };
                 let (value, state) = self.adamw.step(lr, value, grad, state);
                 (value, state.map(State::AdamW))
             }
             OptimizerKind::Adafactor => {
-                let state = match state { Some(State::Adafactor(state)) => Some(state), _ => None };
+                let state = match state {
+                    Some(State::Adafactor(state)) => Some(state),
+                    _ => None,
+                };
                 let (value, state) = self.adafactor.step(lr, value, grad, state);
                 (value, state.map(State::Adafactor))
             }
             OptimizerKind::Lion => {
-                let state = match state { Some(State::Lion(state)) => Some(state), _ => None };
+                let state = match state {
+                    Some(State::Lion(state)) => Some(state),
+                    _ => None,
+                };
                 let (value, state) = self.lion.step(lr, value, grad, state);
                 (value, state.map(State::Lion))
             }
             OptimizerKind::Muon => {
                 let velocity = self.velocity(grad.clone(), state);
                 // Nesterov's look-ahead, as torch.optim.Muon's default.
-                let (value, _) = self.muon.step(lr, value, grad + velocity.clone().mul_scalar(self.momentum), None);
+                let (value, _) =
+                    self.muon.step(lr, value, grad + velocity.clone().mul_scalar(self.momentum), None);
                 (value, Some(State::Velocity(velocity)))
             }
             OptimizerKind::Sgd => {
@@ -218,7 +267,9 @@ impl<const D: usize> State<D> {
                 vec![("exp_avg", momentum.moment_1.clone()), ("exp_avg_sq", momentum.moment_2.clone())]
             }
             Self::Adafactor(state) => match &state.column_second_moment {
-                Some(column) => vec![("exp_avg_sq_row", state.second_moment.clone()), ("exp_avg_sq_col", column.clone())],
+                Some(column) => {
+                    vec![("exp_avg_sq_row", state.second_moment.clone()), ("exp_avg_sq_col", column.clone())]
+                }
                 None => vec![("exp_avg_sq", state.second_moment.clone())],
             },
             Self::Lion(LionState { momentum }) => vec![("exp_avg", momentum.clone())],
@@ -226,7 +277,11 @@ impl<const D: usize> State<D> {
         }
     }
 
-    fn from_parts(rule: OptimizerKind, step: usize, mut part: impl FnMut(&str) -> Option<Tensor<D>>) -> Option<Self> {
+    fn from_parts(
+        rule: OptimizerKind,
+        step: usize,
+        mut part: impl FnMut(&str) -> Option<Tensor<D>>,
+    ) -> Option<Self> {
         Some(match rule {
             OptimizerKind::Adamw => Self::AdamW(AdamWState {
                 momentum: AdaptiveMomentumState {
@@ -276,14 +331,62 @@ mod tests {
     // run(lambda p: SGD(p, lr=1e-2, momentum=0.9), (6,))
     // Lion is in neither library: the paper's algorithm 2 in float64, printed alike.
     const GOLDEN: [(OptimizerKind, f64, &[usize], f32, [f32; 6]); 8] = [
-        (OptimizerKind::Adamw, 0.1, &[2, 3], 1e-6, [0.802316666, 0.884865463, 0.148803651, -0.707529008, -0.911839128, -0.258850276]),
-        (OptimizerKind::Adamw, 0.0, &[6], 1e-6, [0.818596423, 0.902742088, 0.151733011, -0.72194761, -0.930358887, -0.264111847]),
-        (OptimizerKind::Adafactor, 0.1, &[2, 3], 1e-6, [0.813803911, 0.891158342, 0.138272554, -0.741809428, -0.93121469, -0.260953069]),
-        (OptimizerKind::Adafactor, 0.0, &[6], 1e-6, [0.834035754, 0.901461244, 0.130270898, -0.751164615, -0.952585936, -0.27167806]),
-        (OptimizerKind::Lion, 0.1, &[2, 3], 1e-6, [0.825038003, 0.871263928, 0.158085238, -0.742006755, -0.900383791, -0.293522072]),
-        (OptimizerKind::Lion, 0.0, &[6], 1e-6, [0.841470985, 0.889297427, 0.161120008, -0.756802495, -0.918924275, -0.299415498]),
-        (OptimizerKind::Muon, 0.1, &[2, 3], 2e-3, [0.812900186, 0.891335785, 0.138338104, -0.741849601, -0.928858578, -0.272114098]),
-        (OptimizerKind::Sgd, 0.0, &[6], 1e-6, [0.80092895, 0.909322619, 0.141124442, -0.756802499, -0.903284431, -0.279218465]),
+        (
+            OptimizerKind::Adamw,
+            0.1,
+            &[2, 3],
+            1e-6,
+            [0.802316666, 0.884865463, 0.148803651, -0.707529008, -0.911839128, -0.258850276],
+        ),
+        (
+            OptimizerKind::Adamw,
+            0.0,
+            &[6],
+            1e-6,
+            [0.818596423, 0.902742088, 0.151733011, -0.72194761, -0.930358887, -0.264111847],
+        ),
+        (
+            OptimizerKind::Adafactor,
+            0.1,
+            &[2, 3],
+            1e-6,
+            [0.813803911, 0.891158342, 0.138272554, -0.741809428, -0.93121469, -0.260953069],
+        ),
+        (
+            OptimizerKind::Adafactor,
+            0.0,
+            &[6],
+            1e-6,
+            [0.834035754, 0.901461244, 0.130270898, -0.751164615, -0.952585936, -0.27167806],
+        ),
+        (
+            OptimizerKind::Lion,
+            0.1,
+            &[2, 3],
+            1e-6,
+            [0.825038003, 0.871263928, 0.158085238, -0.742006755, -0.900383791, -0.293522072],
+        ),
+        (
+            OptimizerKind::Lion,
+            0.0,
+            &[6],
+            1e-6,
+            [0.841470985, 0.889297427, 0.161120008, -0.756802495, -0.918924275, -0.299415498],
+        ),
+        (
+            OptimizerKind::Muon,
+            0.1,
+            &[2, 3],
+            2e-3,
+            [0.812900186, 0.891335785, 0.138338104, -0.741849601, -0.928858578, -0.272114098],
+        ),
+        (
+            OptimizerKind::Sgd,
+            0.0,
+            &[6],
+            1e-6,
+            [0.80092895, 0.909322619, 0.141124442, -0.756802499, -0.903284431, -0.279218465],
+        ),
     ];
 
     fn tensor(values: Vec<f32>, shape: &[usize]) -> AnyTensor {
@@ -320,7 +423,11 @@ mod tests {
                 value = optimizer.step(1e-2, value, grad(t, shape)).unwrap();
             }
             for (got, expected) in values(&value).into_iter().zip(expected) {
-                assert!((got - expected).abs() <= tolerance, "{kind:?} {shape:?}: {got} != {expected}, off by {:e}", got - expected);
+                assert!(
+                    (got - expected).abs() <= tolerance,
+                    "{kind:?} {shape:?}: {got} != {expected}, off by {:e}",
+                    got - expected
+                );
             }
         }
     }
@@ -336,7 +443,13 @@ mod tests {
 
     #[test]
     fn state_survives_the_host_bit_for_bit() {
-        for kind in [OptimizerKind::Adamw, OptimizerKind::Adafactor, OptimizerKind::Lion, OptimizerKind::Muon, OptimizerKind::Sgd] {
+        for kind in [
+            OptimizerKind::Adamw,
+            OptimizerKind::Adafactor,
+            OptimizerKind::Lion,
+            OptimizerKind::Muon,
+            OptimizerKind::Sgd,
+        ] {
             for shape in [&[6][..], &[2, 3]] {
                 let mut original = Optimizer::new(&config(kind, 0.1));
                 let mut value = start(shape);
@@ -350,7 +463,9 @@ mod tests {
                 });
                 let mut restored = Optimizer::new(&config(kind, 0.1));
                 restored.load_state(3, &value, state.collect()).unwrap();
-                let next = |optimizer: &mut Optimizer| values(&optimizer.step(1e-2, value.clone(), grad(3, shape)).unwrap());
+                let next = |optimizer: &mut Optimizer| {
+                    values(&optimizer.step(1e-2, value.clone(), grad(3, shape)).unwrap())
+                };
                 assert_eq!(next(&mut original), next(&mut restored), "{kind:?} {shape:?}");
             }
         }
@@ -365,9 +480,14 @@ mod tests {
 
     #[test]
     fn muon_leaves_vectors_embeddings_and_the_head_to_adamw() {
-        for (name, rank) in [("model.norm.weight", 1), ("model.embed_tokens.weight", 2), ("lm_head.weight", 2)] {
+        for (name, rank) in
+            [("model.norm.weight", 1), ("model.embed_tokens.weight", 2), ("lm_head.weight", 2)]
+        {
             assert_eq!(rule_for(OptimizerKind::Muon, name, rank), OptimizerKind::Adamw, "{name}");
         }
-        assert_eq!(rule_for(OptimizerKind::Muon, "model.layers.0.mlp.up_proj.weight", 2), OptimizerKind::Muon);
+        assert_eq!(
+            rule_for(OptimizerKind::Muon, "model.layers.0.mlp.up_proj.weight", 2),
+            OptimizerKind::Muon
+        );
     }
 }

@@ -112,7 +112,10 @@ mod tests {
     fn evaluations_and_checkpoints_fall_where_the_settings_say() {
         let due = |plan: Plan| -> (Vec<usize>, Vec<usize>) {
             let all = 1..=plan.total_steps;
-            (all.clone().filter(|&s| plan.evaluates_after(s)).collect(), all.filter(|&s| plan.saves_after(s)).collect())
+            (
+                all.clone().filter(|&s| plan.evaluates_after(s)).collect(),
+                all.filter(|&s| plan.saves_after(s)).collect(),
+            )
         };
         assert_eq!(due(Plan::new(&config(2.5, 1), 4)), (vec![4, 8, 10], vec![4, 8, 10]));
         let config = TrainConfig { eval_steps: 4, save_steps: 3, ..config(2.5, 1) };

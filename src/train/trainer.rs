@@ -2,11 +2,13 @@
 
 use super::checkpoint::{self, BEST, Best, CHECKPOINT, Progress};
 use super::tensorboard::EventFile;
-use super::{BatchSource, LossOutput, Optimizer, Plan, Schedule, StepBatches, Trainee, clip, metrics};
+use super::{Optimizer, Plan, Schedule, StepBatches, clip, metrics};
 use crate::config::Run;
 use crate::data::Batch;
+use crate::data::batches::Batches;
 use crate::eval::evaluate;
-use crate::models::{AnyTensor, NamedTensors, read_scalars};
+use crate::models::{AnyTensor, NamedTensors, add_all, read_scalars};
+use crate::objectives::{LossOutput, Trainee};
 use crate::protocol::{Control, Event, StepMetrics, TrainSummary};
 use crate::store::Store;
 use crate::{Error, Result};
@@ -14,13 +16,13 @@ use burn::tensor::Device;
 use web_time::Instant;
 
 /// What is to be trained on, and how.
-pub struct Training<'a, B: ?Sized> {
+pub struct Training<'a> {
     /// The run file: settings of the loop, and what a resumed run is compared with.
     pub run: &'a Run,
     /// Training batches.
-    pub batches: &'a B,
+    pub batches: &'a Batches,
     /// Held-out batches; without them nothing is evaluated.
-    pub held_out: Option<&'a B>,
+    pub held_out: Option<&'a Batches>,
     /// From the beginning or from the newest checkpoint.
     pub start: Start,
 }
@@ -43,9 +45,9 @@ pub enum Start {
 /// Settings out of range; a fresh start over old checkpoints; a resumption with other settings;
 /// [`Error::NotFinite`], the model then holding the last good values; [`Error::Interrupted`] where
 /// `emit` asked to stop, a checkpoint then being in `store`; whatever `model` and `store` report.
-pub async fn train<M: Trainee, B: BatchSource + ?Sized, S: Store>(
+pub async fn train<M: Trainee, S: Store>(
     model: &mut M,
-    training: Training<'_, B>,
+    training: Training<'_>,
     store: &S,
     emit: &mut dyn FnMut(Event) -> Control,
 ) -> Result<TrainSummary> {
@@ -53,9 +55,9 @@ pub async fn train<M: Trainee, B: BatchSource + ?Sized, S: Store>(
     Trainer::begin(model, training, store, emit).await?.run().await
 }
 
-struct Trainer<'a, M, B: ?Sized, S> {
+struct Trainer<'a, M, S> {
     model: &'a mut M,
-    training: Training<'a, B>,
+    training: Training<'a>,
     store: &'a S,
     emit: &'a mut dyn FnMut(Event) -> Control,
     plan: Plan,
@@ -72,21 +74,28 @@ struct Trainer<'a, M, B: ?Sized, S> {
     clock: Instant,
 }
 
-impl<'a, M: Trainee, B: BatchSource + ?Sized, S: Store> Trainer<'a, M, B, S> {
+impl<'a, M: Trainee, S: Store> Trainer<'a, M, S> {
     async fn begin(
         model: &'a mut M,
-        training: Training<'a, B>,
+        training: Training<'a>,
         store: &'a S,
         emit: &'a mut dyn FnMut(Event) -> Control,
     ) -> Result<Self> {
         let run = training.run;
-        let n_batches = training.batches.n_batches();
-        if n_batches == 0 {
-            return Err(Error::input("training data", "no rows", "at least one row"));
+        let n_batches = training.batches.len();
+        let patience = run.train.early_stopping_patience;
+        if patience > 0 && training.held_out.is_none() {
+            let place = "train.early_stopping_patience";
+            return Err(Error::input(
+                place,
+                format!("{patience} without held-out rows"),
+                "data.eval_path, data.eval_fraction, or 0",
+            ));
         }
         let initial = model.trainable();
         let device = initial.values().next().map(AnyTensor::device);
-        let device = device.ok_or_else(|| Error::input("method", "nothing to train", "at least one trainable parameter"))?;
+        let device = device
+            .ok_or_else(|| Error::input("method", "nothing to train", "at least one trainable parameter"))?;
         let mut optimizer = Optimizer::new(&run.train);
         let mut progress = Progress {
             step: 0,
@@ -104,7 +113,11 @@ impl<'a, M: Trainee, B: BatchSource + ?Sized, S: Store> Trainer<'a, M, B, S> {
         let (mut good_values, mut saved) = (Some(initial), None);
         match training.start {
             Start::Fresh if checkpoint::exists(store).await? => {
-                return Err(Error::input("run folder", "it holds checkpoints of another run", "an empty folder, or to resume that run"));
+                return Err(Error::input(
+                    "run folder",
+                    "it holds checkpoints of another run",
+                    "an empty folder, or to resume that run",
+                ));
             }
             Start::Fresh => {}
             Start::Resume => {
@@ -119,11 +132,17 @@ impl<'a, M: Trainee, B: BatchSource + ?Sized, S: Store> Trainer<'a, M, B, S> {
                 }
             }
         }
+        // What was written after the checkpoint will be written again.
         metrics::cut_after(store, progress.step).await?;
+        checkpoint::remove_from(store, BEST, progress.step + 1).await?;
         let plan = Plan::new(&run.train, n_batches);
         Ok(Self {
             schedule: Schedule::new(&run.train, run.learning_rate(), plan.total_steps),
-            event_file: if run.train.tensorboard { Some(EventFile::create(store, progress.step).await?) } else { None },
+            event_file: if run.train.tensorboard {
+                Some(EventFile::create(store, progress.step).await?)
+            } else {
+                None
+            },
             elapsed_before: progress.elapsed_secs,
             clock: Instant::now(),
             model,
@@ -142,14 +161,20 @@ impl<'a, M: Trainee, B: BatchSource + ?Sized, S: Store> Trainer<'a, M, B, S> {
     async fn run(mut self) -> Result<TrainSummary> {
         // A stop may have come between a step and the evaluation due after it.
         let mut control = self.after_step(Control::Continue).await?;
-        while control == Control::Continue && self.progress.step < self.plan.total_steps && !self.out_of_patience() {
+        while control == Control::Continue
+            && self.progress.step < self.plan.total_steps
+            && !self.out_of_patience()
+        {
             control = self.step().await?;
             control = self.after_step(control).await?;
         }
         let Progress { step, best, .. } = self.progress;
         let is_done = step == self.plan.total_steps || self.out_of_patience();
         if control == Control::Stop && !(is_done && self.saved == Some((step, step))) {
-            return Err(Error::Interrupted(format!("step {step} of {}; resume the run to go on", self.plan.total_steps)));
+            return Err(Error::Interrupted(format!(
+                "step {step} of {}; resume the run to go on",
+                self.plan.total_steps
+            )));
         }
         if let Some(best) = best.filter(|best| self.patience() > 0 && best.step != step) {
             self.restore_best(best).await?;
@@ -179,7 +204,7 @@ impl<'a, M: Trainee, B: BatchSource + ?Sized, S: Store> Trainer<'a, M, B, S> {
         for (index, batch) in batches.iter().enumerate() {
             let seed = micro_batch_seed(self.progress.seed, step, index);
             let LossOutput { loss, grads: new } = self.model.loss_and_grads(batch, denominator, seed)?;
-            clip::accumulate(&mut grads, new)?;
+            add_all(&mut grads, new);
             losses.push(loss);
         }
         let loss = losses.into_iter().reduce(|sum, loss| sum + loss);
@@ -242,7 +267,7 @@ impl<'a, M: Trainee, B: BatchSource + ?Sized, S: Store> Trainer<'a, M, B, S> {
         Ok(control)
     }
 
-    async fn evaluate(&mut self, held_out: &B) -> Result<Control> {
+    async fn evaluate(&mut self, held_out: &Batches) -> Result<Control> {
         let step = self.progress.step;
         let Some(figures) = evaluate(&*self.model, held_out, step, &mut *self.emit).await? else {
             return Ok(Control::Stop);
@@ -265,12 +290,14 @@ impl<'a, M: Trainee, B: BatchSource + ?Sized, S: Store> Trainer<'a, M, B, S> {
     /// Puts the last good values back and says what went wrong.
     async fn not_finite(&mut self, step: usize, quantity: &'static str, value: f64) -> Result<Error> {
         // The last update is the suspect, and a checkpoint written after it holds its result.
-        checkpoint::remove_from(self.store, self.progress.step).await?;
+        checkpoint::remove_from(self.store, CHECKPOINT, self.progress.step).await?;
         let good_values = match self.good_values.take() {
             Some(values) => Some(values),
             None => {
                 let mut note = |message| _ = (self.emit)(Event::Note { message });
-                checkpoint::load_newest(self.store, CHECKPOINT, &self.device, &mut note).await?.map(|older| older.weights)
+                checkpoint::load_newest(self.store, CHECKPOINT, &self.device, &mut note)
+                    .await?
+                    .map(|older| older.weights)
             }
         };
         if let Some(values) = good_values {
@@ -288,10 +315,16 @@ impl<'a, M: Trainee, B: BatchSource + ?Sized, S: Store> Trainer<'a, M, B, S> {
     async fn restore_best(&mut self, best: Best) -> Result<()> {
         let mut note = |message| _ = (self.emit)(Event::Note { message });
         let Some(loaded) = checkpoint::load_newest(self.store, BEST, &self.device, &mut note).await? else {
-            note(format!("the weights of step {}, with the lowest held-out loss, are gone; those of the last step are used", best.step));
+            note(format!(
+                "the weights of step {}, with the lowest held-out loss, are gone; those of the last step are used",
+                best.step
+            ));
             return Ok(());
         };
-        note(format!("using the weights of step {}, with the lowest held-out loss {:.4}", loaded.progress.step, best.eval_loss));
+        note(format!(
+            "using the weights of step {}, with the lowest held-out loss {:.4}",
+            loaded.progress.step, best.eval_loss
+        ));
         self.model.set_trainable(loaded.weights)
     }
 
@@ -325,5 +358,6 @@ fn micro_batch_seed(seed: u64, step: usize, micro_batch: usize) -> u64 {
         z ^ (z >> 31)
     };
     let odd = 0x9e37_79b9_7f4a_7c15_u64;
-    mix(mix(seed.wrapping_add(odd)).wrapping_add((step as u64).wrapping_mul(odd))).wrapping_add(mix(micro_batch as u64 + 1))
+    mix(mix(seed.wrapping_add(odd)).wrapping_add((step as u64).wrapping_mul(odd)))
+        .wrapping_add(mix(micro_batch as u64 + 1))
 }

@@ -21,7 +21,12 @@ impl TrainConfig {
         if let Some(lr) = self.learning_rate {
             number("learning_rate", lr, |v| v > 0.0, "a number above 0");
             if self.lr_scheduler == SchedulerKind::Polynomial && lr > 0.0 {
-                number("learning_rate", lr, |v| v > POLYNOMIAL_LR_END, "above 1e-7, where the polynomial schedule ends");
+                number(
+                    "learning_rate",
+                    lr,
+                    |v| v > POLYNOMIAL_LR_END,
+                    "above 1e-7, where the polynomial schedule ends",
+                );
             }
         }
         number("warmup_ratio", self.warmup_ratio, |v| (0.0..=1.0).contains(&v), "a number from 0 to 1");
@@ -29,10 +34,20 @@ impl TrainConfig {
         number("adam_beta1", self.adam_beta1, |v| (0.0..1.0).contains(&v), share);
         number("adam_beta2", self.adam_beta2, |v| (0.0..1.0).contains(&v), share);
         // Smaller ones vanish in f32, and a zero gradient divides by zero.
-        number("adam_epsilon", self.adam_epsilon, |v| v >= f64::from(f32::MIN_POSITIVE), "a number above 1.2e-38");
+        number(
+            "adam_epsilon",
+            self.adam_epsilon,
+            |v| v >= f64::from(f32::MIN_POSITIVE),
+            "a number above 1.2e-38",
+        );
         number("momentum", self.momentum, |v| (0.0..1.0).contains(&v), share);
         number("weight_decay", self.weight_decay, |v| v >= 0.0, from_zero);
-        number("max_grad_norm", self.max_grad_norm, |v| v >= 0.0, "a number from 0, where 0 turns clipping off");
+        number(
+            "max_grad_norm",
+            self.max_grad_norm,
+            |v| v >= 0.0,
+            "a number from 0, where 0 turns clipping off",
+        );
         number("label_smoothing", self.label_smoothing, |v| (0.0..1.0).contains(&v), share);
         number("neftune_alpha", self.neftune_alpha, |v| v >= 0.0, from_zero);
         if self.max_steps.is_none() {
@@ -91,7 +106,11 @@ mod tests {
 
     #[test]
     fn polynomial_must_start_above_its_end() {
-        let config = TrainConfig { learning_rate: Some(1e-8), lr_scheduler: SchedulerKind::Polynomial, ..TrainConfig::default() };
+        let config = TrainConfig {
+            learning_rate: Some(1e-8),
+            lr_scheduler: SchedulerKind::Polynomial,
+            ..TrainConfig::default()
+        };
         assert!(config.validate().unwrap_err().to_string().contains("above 1e-7"));
         TrainConfig { lr_scheduler: SchedulerKind::Linear, ..config }.validate().unwrap();
     }

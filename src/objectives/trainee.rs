@@ -1,9 +1,8 @@
-//! What the loop trains. Two implement it: a causal language model with its objective, and the
-//! closed-form regression of the tests.
+//! What the training loop trains and the evaluation evaluates. Two implement it: a causal language model
+//! with its objective, and the bigram model of the loop's tests, whose gradients have a closed form.
 
 use crate::Result;
 use crate::data::Batch;
-use crate::data::batches::Batches;
 use crate::models::NamedTensors;
 use burn::tensor::Tensor;
 
@@ -38,32 +37,4 @@ pub trait Trainee {
     fn loss_and_grads(&self, batch: &Batch, denominator: f64, seed: u64) -> Result<LossOutput>;
     /// Held-out figures of one batch, without dropout.
     fn evaluate(&self, batch: &Batch) -> Result<EvalOutput>;
-}
-
-/// Batches in an order that is a function of the pass: a data set, or a list that is always the same.
-pub trait BatchSource {
-    /// Batches in one pass.
-    fn n_batches(&self) -> usize;
-    /// Batch `index` of pass `epoch`, both counted from 0.
-    fn batch(&self, epoch: usize, index: usize) -> Batch;
-}
-
-impl BatchSource for [Batch] {
-    fn n_batches(&self) -> usize {
-        self.len()
-    }
-
-    fn batch(&self, _epoch: usize, index: usize) -> Batch {
-        self[index].clone()
-    }
-}
-
-impl BatchSource for Batches {
-    fn n_batches(&self) -> usize {
-        self.len()
-    }
-
-    fn batch(&self, epoch: usize, index: usize) -> Batch {
-        Batches::batch(self, epoch, index)
-    }
 }
