@@ -15,6 +15,7 @@ pub mod data;
 pub mod methods;
 pub mod models;
 pub mod ops;
+pub mod objectives;
 pub mod protocol;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod native;
