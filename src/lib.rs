@@ -9,12 +9,14 @@
 
 pub mod error;
 pub mod config;
+pub mod device;
 pub mod store;
 pub mod tokenizer;
 pub mod data;
 pub mod methods;
 pub mod models;
 pub mod ops;
+pub mod objectives;
 pub mod protocol;
 pub mod objectives;
 pub mod eval;

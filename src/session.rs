@@ -5,14 +5,18 @@ mod rows;
 pub use rows::{DataFile, Prepared, encode_rows, prepare};
 
 use crate::config::Run;
+use crate::device;
 use crate::data::Encoded;
 use crate::data::batches::{BatchPlan, Batches};
 use crate::eval;
+use crate::models::CausalLm;
+use crate::objectives::Trainee;
+use crate::objectives::sft::{Sft, SftOptions};
 use crate::protocol::{Control, EvalMetrics, Event, TrainSummary};
 use crate::store::Store;
 use crate::store::model_files::ModelFiles;
 use crate::tokenizer::Tokenizer;
-use crate::train::{self, Start, Trainee, Training};
+use crate::train::{self, Start, Training};
 use crate::{Error, Result};
 
 /// Key of the effective run file in a run's folder.
@@ -38,11 +42,41 @@ fn token_id(value: &serde_json::Value) -> Option<u32> {
     value.as_u64().and_then(|id| u32::try_from(id).ok())
 }
 
+/// What a run works on.
+pub struct Work<'a, 's, M: Store, O: Store> {
+    /// Settings.
+    pub run: &'a Run,
+    /// The model's files.
+    pub files: &'a ModelFiles<'s, M>,
+    /// The model's tokenizer.
+    pub tokenizer: &'a Tokenizer,
+    /// The run's folder.
+    pub store: &'a O,
+}
+
+/// Loads the model, attaches the method and trains on prepared rows.
+///
+/// # Errors
+/// Settings out of range; what loading, attaching and [`train::train`] report.
+pub async fn train<M: Store, O: Store>(work: Work<'_, '_, M, O>, rows: Prepared, start: Start, emit: Emit<'_>) -> Result<TrainSummary> {
+    let Work { run, files, tokenizer, store } = work;
+    run.validate()?;
+    let device = device::open(&run.device)?;
+    let mut model = CausalLm::load(files, &device, &mut |event| _ = emit(event)).await?;
+    model.attach(&run.method, run.seed)?;
+    let options = SftOptions {
+        label_smoothing: run.train.label_smoothing,
+        neftune_alpha: run.train.neftune_alpha,
+        gradient_checkpointing: run.train.gradient_checkpointing,
+    };
+    train_on(&mut Sft { model, options }, run, tokenizer.pad_id(), rows, store, start, emit).await
+}
+
 /// Trains `model`, whose method is attached, on prepared rows. `store` is the run's folder.
 ///
 /// # Errors
-/// What [`train::train`] reports, and settings out of range.
-pub async fn train_on<M: Trainee, S: Store>(
+/// What [`train::train`] reports.
+async fn train_on<M: Trainee, S: Store>(
     model: &mut M,
     run: &Run,
     pad_id: u32,
@@ -51,7 +85,6 @@ pub async fn train_on<M: Trainee, S: Store>(
     start: Start,
     emit: Emit<'_>,
 ) -> Result<TrainSummary> {
-    run.validate()?;
     let batches = Batches::new(
         rows.train,
         BatchPlan {

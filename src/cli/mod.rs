@@ -2,6 +2,7 @@
 
 mod args;
 mod data;
+mod devices;
 mod models;
 mod paint;
 mod progress;
@@ -26,6 +27,7 @@ const SUBCOMMANDS: &[Subcommand] = &[
     Subcommand { name: "train", command: train::command, run: train::run },
     Subcommand { name: "models", command: models::command, run: models::run },
     Subcommand { name: "data", command: data::command, run: data::run },
+    Subcommand { name: "devices", command: devices::command, run: devices::run },
 ];
 
 /// Runs the command line. Exit code 0: done; 1: failed; 2: wrong usage or bad input.

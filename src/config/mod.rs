@@ -9,7 +9,6 @@ mod validate;
 
 pub use settings::{Setting, apply_override, table};
 pub(crate) use settings::settings;
-pub(crate) use validate::Ranges;
 
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};

@@ -3,45 +3,20 @@
 use super::{DataConfig, Run};
 use crate::{Error, Result};
 
-/// Collects what is out of range in one section of the run file.
-pub(crate) struct Ranges {
-    section: &'static str,
-    problems: Vec<Error>,
-}
-
-impl Ranges {
-    /// For settings of `section`.
-    pub(crate) fn new(section: &'static str) -> Self {
-        Self { section, problems: Vec::new() }
-    }
-
-    /// Notes the setting unless it `fits`.
-    pub(crate) fn check(&mut self, fits: bool, name: &str, value: impl std::fmt::Display, expected: &str) {
-        if !fits {
-            self.problems.push(Error::input(format!("{}.{name}", self.section), value.to_string(), expected));
-        }
-    }
-
-    /// 0 ≤ value < 1.
-    pub(crate) fn below_one(&mut self, name: &str, value: f64) {
-        let expected = "a number from 0 up to, but not including, 1";
-        self.check((0.0..1.0).contains(&value), name, value, expected);
-    }
-
-    /// Everything noted, as one error.
-    pub(crate) fn finish(self) -> Result<()> {
-        Error::all(self.problems)
-    }
-}
-
 impl DataConfig {
     /// Reports every setting out of range at once.
     pub fn validate(&self) -> Result<()> {
-        let mut ranges = Ranges::new("data");
-        ranges.below_one("eval_fraction", self.eval_fraction);
+        let mut problems = Vec::new();
+        let fraction = self.eval_fraction;
+        if !(0.0..1.0).contains(&fraction) {
+            let expected = "a number from 0 up to, but not including, 1";
+            problems.push(Error::input("data.eval_fraction", fraction.to_string(), expected));
+        }
         // One token has nothing to predict.
-        ranges.check(self.max_length >= 2, "max_length", self.max_length, "a whole number from 2");
-        ranges.finish()
+        if self.max_length < 2 {
+            problems.push(Error::input("data.max_length", self.max_length.to_string(), "a whole number from 2"));
+        }
+        Error::all(problems)
     }
 }
 

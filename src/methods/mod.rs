@@ -6,7 +6,7 @@ mod full;
 mod lora;
 
 pub use full::FullConfig;
-pub use lora::{LoraConfig, TargetModules};
+pub use lora::{LoraConfig, Matcher, TargetModules, is_or_ends_in, shortest_names};
 
 use crate::Result;
 use crate::config::Setting;
@@ -35,11 +35,11 @@ impl Default for MethodConfig {
 }
 
 impl MethodConfig {
-    /// Reports every setting out of range at once.
+    /// Settings out of range, all of them.
     pub fn validate(&self) -> Result<()> {
         match self {
-            Self::Lora(lora) => lora.validate(),
-            Self::Full(FullConfig {}) => Ok(()),
+            Self::Lora(config) => config.validate(),
+            Self::Full(_) => Ok(()),
         }
     }
 

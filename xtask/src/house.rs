@@ -26,6 +26,8 @@ const LAYERS: &[&[&str]] = &[
 const EXCEPTIONS: &[(&str, &str)] = &[
     // A run file is the sum of its parts' settings, and a method declares its own.
     ("config", "methods"),
+    // A chat template renders the conversation that a row holds.
+    ("tokenizer", "data"),
 ];
 
 /// Modules that may touch the operating system; everything else also runs in a browser.

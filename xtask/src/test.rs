@@ -115,7 +115,11 @@ fn format(_: &Args) -> Result<Verdict> {
     if !setup::rustup_component("rustfmt", "fmt") {
         return Ok(Verdict::missing("no rustfmt, and `rustup component add rustfmt` failed"));
     }
-    Ok(Verdict::of(&run_logged("format", &mut cargo(["fmt", "--all", "--check"]))?))
+    let finished = run_logged("format", &mut cargo(["fmt", "--all", "--", "--check", "-l"]))?;
+    if finished.success {
+        return Ok(Verdict::passed(""));
+    }
+    Ok(Verdict::failed(format!("`cargo fmt --all` would change\n{}", finished.lines.join("\n"))))
 }
 
 fn house(_: &Args) -> Result<Verdict> {
