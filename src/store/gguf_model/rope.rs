@@ -33,7 +33,8 @@ pub(super) fn llama3_scaling(divisors: &[f32], config: &Config, file: &str) -> R
         return Ok(config.rope_scaling.clone());
     }
     let wavelength = |i: usize| TAU * config.rope_theta.powf(i as f64 / half as f64);
-    let between = divisors.iter().position(|&d| f64::from(d) > 1.0 + 1e-4 && f64::from(d) < factor * (1.0 - 1e-4));
+    let between =
+        divisors.iter().position(|&d| f64::from(d) > 1.0 + 1e-4 && f64::from(d) < factor * (1.0 - 1e-4));
     let original = between.map_or(DEFAULT_ORIGINAL, |i| {
         let s = (1.0 / f64::from(divisors[i]) - 1.0 / factor) / (1.0 - 1.0 / factor);
         (wavelength(i) * (LOW_FREQ_FACTOR + s * (HIGH_FREQ_FACTOR - LOW_FREQ_FACTOR))).round()

@@ -36,7 +36,11 @@ pub async fn read_header(store: &impl Store, key: &str) -> Result<Header> {
 /// Where the JSON lies, from the file's first eight bytes.
 pub(super) fn header_range(prefix: &[u8], file_size: u64, place: &str) -> Result<Range<u64>> {
     let Ok(prefix) = <[u8; 8]>::try_from(prefix) else {
-        return Err(Error::input(place, format!("{file_size} bytes"), "a safetensors file of 8 bytes or more"));
+        return Err(Error::input(
+            place,
+            format!("{file_size} bytes"),
+            "a safetensors file of 8 bytes or more",
+        ));
     };
     let length = u64::from_le_bytes(prefix);
     let limit = (file_size - PREFIX_BYTES).min(MAX_HEADER_BYTES);
@@ -50,8 +54,9 @@ pub(super) fn header_range(prefix: &[u8], file_size: u64, place: &str) -> Result
 
 /// Parses the header's JSON and checks every entry against the file's size.
 pub(super) fn parse(json: &[u8], file_size: u64, place: &str) -> Result<Header> {
-    let raw: RawHeader = serde_json::from_slice(json)
-        .map_err(|e| Error::input(format!("{place}, header"), e.to_string(), "a safetensors header in JSON"))?;
+    let raw: RawHeader = serde_json::from_slice(json).map_err(|e| {
+        Error::input(format!("{place}, header"), e.to_string(), "a safetensors header in JSON")
+    })?;
     let data_start = PREFIX_BYTES + json.len() as u64;
     let mut tensors = IndexMap::new();
     let mut mistakes = Vec::new();
