@@ -8,6 +8,7 @@ use crate::store::gguf::{Header, Metadata};
 use crate::store::tokenizer_files::GgufVocabulary;
 use crate::{Error, Result};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 /// Shape and constants of the model.
 #[derive(Clone, Debug)]
@@ -223,14 +224,15 @@ fn merged(mut into: Value, from: Value) -> Value {
     into
 }
 
-/// The number of blocks, which the tensors must agree with.
+/// The number of blocks, each of which must have tensors.
 fn n_blocks(keys: &Keys<'_>, header: &Header) -> Result<u32> {
     const NAME: &str = "block_count";
     let announced = keys.size(NAME)?;
-    let last = header.tensors.keys().filter_map(|name| block_and_stem(name)).map(|(block, _)| block).max();
-    let found = last.map_or(0, |last| u64::from(last) + 1);
-    if found != u64::from(announced) {
-        let expected = format!("{found}, as many as the file has tensors for");
+    let blocks = header.tensors.keys().filter_map(|name| block_and_stem(name)).map(|(block, _)| block);
+    let found: BTreeSet<u32> = blocks.collect();
+    // As many different numbers below `announced` as there are.
+    if found.len() as u64 != u64::from(announced) || found.last().is_some_and(|&last| last >= announced) {
+        let expected = format!("{}, the blocks that the file has tensors for", found.len());
         return Err(Error::input(keys.metadata.place(&keys.key(NAME)), announced.to_string(), expected));
     }
     Ok(announced)

@@ -144,7 +144,8 @@ impl Restore {
             Self::Keep | Self::MinusOne => Ok(shape.to_vec()),
             Self::HalvesOfHeads { n_heads } => {
                 let rows = shape.first().copied().unwrap_or(0);
-                let is_even = rows > 0 && rows.is_multiple_of(2 * n_heads);
+                let is_even =
+                    rows > 0 && n_heads.checked_mul(2).is_some_and(|parts| rows.is_multiple_of(parts));
                 is_even
                     .then(|| shape.to_vec())
                     .ok_or_else(|| format!("a multiple of 2·{n_heads} heads as rows"))

@@ -114,7 +114,9 @@ fn configs_have_what_the_file_says_and_the_defaults_of_what_it_does_not() {
 #[test]
 fn gemma_alternates_sliding_and_full_attention() {
     let mut gemma = model("gemma3").u32("gemma3.block_count", 12).u32("gemma3.attention.sliding_window", 512);
-    gemma = gemma.f32_tensor("blk.11.attn_norm.weight", &[8], &ramp(8));
+    for block in 1..12 {
+        gemma = gemma.f32_tensor(&format!("blk.{block}.attn_norm.weight"), &[8], &ramp(8));
+    }
     let config = open(&gemma).unwrap().config;
     let kinds = config["layer_types"].as_array().unwrap();
     let full: Vec<_> = (0..12).filter(|&i| kinds[i] == "full_attention").collect();
@@ -148,7 +150,7 @@ fn llama3_scaling_is_recovered_from_its_divisors() {
         assert_eq!(open(&ones).unwrap().config["rope_scaling"], Value::Null);
         let reversed: Vec<f32> = divisors.into_iter().rev().collect();
         refuses(llama.clone().f32_tensor("rope_freqs.weight", &[32], &reversed), "unlike Llama 3's");
-        refuses(llama.f32_tensor("rope_freqs.weight", &[3], &[1.0; 3]), "expected 32 values");
+        refuses(llama.f32_tensor("rope_freqs.weight", &[3], &[1.0; 3]), "shape [3]; expected [32]");
     }
 }
 
@@ -189,6 +191,9 @@ fn refuses_files_that_are_no_supported_model() {
         model("llama").f32_tensor("blk.0.attn_k.weight", &[3, 8], &[0.0; 24]),
         "shape [3, 8]; expected a multiple of 2·2",
     );
+    let far = model("gemma3").f32_tensor("blk.3999999999.attn_norm.weight", &[8], &ramp(8));
+    refuses(far.u32("gemma3.block_count", 4_000_000_000), "4000000000; expected 2, the blocks");
+    refuses(model("llama").u32("split.count", 2), "one part of a split GGUF is not supported");
 }
 
 #[test]

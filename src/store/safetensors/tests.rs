@@ -103,6 +103,7 @@ fn refuses_tensors_that_do_not_fit_their_bytes() {
     refuses(one("F32", "[2]", "[18446744073709551608,18446744073709551615]"), "expected 8 bytes");
     refuses(one("U8", "[2]", "[18446744073709551613,18446744073709551615]"), "an end within");
     refuses(one("F32", "[4294967296,4294967296,4294967296]", "[0,8]"), "overflows");
+    refuses(one("U8", &format!("{:?}", [1; 65]), "[0,8]"), "more than 64 dimensions");
     refuses(one("F32", "[-2]", "[0,8]"), "header in JSON");
     refuses(one("F32", "[2.5]", "[0,8]"), "header in JSON");
     refuses(one("F8_E4M3", "[8]", "[0,8]"), "dtype F8_E4M3 is not supported; supported: F64, F32");
