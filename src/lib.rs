@@ -10,9 +10,14 @@
 pub mod error;
 pub mod config;
 pub mod store;
+pub mod tokenizer;
 pub mod data;
 pub mod methods;
 pub mod models;
+pub mod ops;
+pub mod objectives;
 pub mod protocol;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod native;
 
 pub use error::{Error, Result};

@@ -4,3 +4,5 @@
 mod store;
 #[path = "suite/support.rs"]
 mod support;
+#[path = "suite/data.rs"]
+mod data;
