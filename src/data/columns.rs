@@ -4,6 +4,7 @@
 //! The `parquet` crate has a record interface as well, but it asserts on levels and types: a damaged file would end
 //! the program. Here levels that contradict each other are errors.
 
+use super::pages::{caught, checked_column};
 use ::parquet::basic::{ConvertedType, Repetition};
 use ::parquet::column::reader::{ColumnReader, ColumnReaderImpl};
 use ::parquet::data_type::DataType;
@@ -46,8 +47,9 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    /// Decodes the columns under the top-level fields in `used`, whose types must have been found readable.
-    pub fn new(group: &dyn RowGroupReader, used: &[&Type]) -> Result<Self, ParquetError> {
+    /// Decodes the columns under the top-level fields in `used`, whose types must have been found readable, of a file of
+    /// `file_len` bytes.
+    pub fn new(group: &dyn RowGroupReader, used: &[&Type], file_len: u64) -> Result<Self, ParquetError> {
         let n_rows = usize::try_from(group.metadata().num_rows())
             .map_err(|_| ParquetError::General("negative number of rows".into()))?;
         let mut leaves = Vec::new();
@@ -56,7 +58,8 @@ impl Rows {
             let top = meta.column_path().parts().first();
             if top.is_some_and(|top| used.iter().any(|f| f.name() == top)) {
                 let (max_def, max_rep) = (meta.column_descr().max_def_level(), meta.column_descr().max_rep_level());
-                leaves.push(decode(group.get_column_reader(column)?, n_rows, max_def, max_rep)?.into_iter().peekable());
+                let cells = caught(|| decode(checked_column(group, column, file_len)?, n_rows, max_def, max_rep))?;
+                leaves.push(cells.into_iter().peekable());
             }
         }
         let mut n_leaves = 0;

@@ -2,6 +2,7 @@
 //! decoded, and their types are checked before the first value is read.
 
 use super::columns::{CellProblem, Rows};
+use super::pages::caught;
 use super::records::Collector;
 use super::shapes;
 use crate::config::Shape;
@@ -17,7 +18,7 @@ const MAX_DEPTH: usize = 8;
 /// Reads a whole Parquet file; a row's line is its number, from 1. The file is copied once in memory, since the
 /// reader keeps what it reads from. `max_bytes` bounds what the columns may unpack to.
 pub(super) fn read(bytes: &[u8], max_bytes: u64, out: &mut Collector<'_>) {
-    let file = match SerializedFileReader::new(Bytes::copy_from_slice(bytes)) {
+    let file = match caught(|| SerializedFileReader::new(Bytes::copy_from_slice(bytes))) {
         Ok(file) => file,
         Err(e) => return out.fault("", format!("is broken Parquet: {}", words(&e)), "a whole Parquet file"),
     };
@@ -29,7 +30,7 @@ pub(super) fn read(bytes: &[u8], max_bytes: u64, out: &mut Collector<'_>) {
     }
     let mut line = 0;
     for group in 0..file.num_row_groups() {
-        let rows = match file.get_row_group(group).and_then(|g| Rows::new(&*g, &used)) {
+        let rows = match caught(|| file.get_row_group(group)).and_then(|g| Rows::new(&*g, &used, bytes.len() as u64)) {
             Ok(rows) => rows,
             Err(e) => {
                 let problem = format!("broken Parquet, not read from here on: {}", words(&e));

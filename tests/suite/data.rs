@@ -292,7 +292,7 @@ fn tricky() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(500) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(20000) })]
 
     #[test]
     fn no_bytes_make_a_reader_panic(bytes in tricky()) {
