@@ -24,10 +24,21 @@ pub(super) enum CellProblem {
 
 /// A field of the schema with the definition level at which it is there.
 enum Node {
-    Leaf { leaf: usize, def: i16 },
-    Group { def: i16, fields: Vec<(String, Node)> },
+    Leaf {
+        leaf: usize,
+        def: i16,
+    },
+    Group {
+        def: i16,
+        fields: Vec<(String, Node)>,
+    },
     /// `def`: the list is there; `item_def`: it has an item; `rep`: the level at which it goes on.
-    List { def: i16, item_def: i16, rep: i16, item: Box<Node> },
+    List {
+        def: i16,
+        item_def: i16,
+        rep: i16,
+        item: Box<Node>,
+    },
 }
 
 struct Cell {
@@ -57,8 +68,10 @@ impl Rows {
             let meta = group.metadata().column(column);
             let top = meta.column_path().parts().first();
             if top.is_some_and(|top| used.iter().any(|f| f.name() == top)) {
-                let (max_def, max_rep) = (meta.column_descr().max_def_level(), meta.column_descr().max_rep_level());
-                let cells = caught(|| decode(checked_column(group, column, file_len)?, n_rows, max_def, max_rep))?;
+                let (max_def, max_rep) =
+                    (meta.column_descr().max_def_level(), meta.column_descr().max_rep_level());
+                let cells =
+                    caught(|| decode(checked_column(group, column, file_len)?, n_rows, max_def, max_rep))?;
                 leaves.push(cells.into_iter().peekable());
             }
         }
@@ -193,7 +206,12 @@ fn is_wrapper(repeated: &Type) -> bool {
 }
 
 /// All cells of a column in a row group of `n_rows`.
-fn decode(column: ColumnReader, n_rows: usize, max_def: i16, max_rep: i16) -> Result<Vec<Cell>, ParquetError> {
+fn decode(
+    column: ColumnReader,
+    n_rows: usize,
+    max_def: i16,
+    max_rep: i16,
+) -> Result<Vec<Cell>, ParquetError> {
     fn cells<T: DataType>(
         mut column: ColumnReaderImpl<T>,
         [n_rows, max_def, max_rep]: [usize; 3],
@@ -216,7 +234,11 @@ fn decode(column: ColumnReader, n_rows: usize, max_def: i16, max_rep: i16) -> Re
                     return Err(wrong("levels"));
                 }
                 let is_there = usize::try_from(def) == Ok(max_def);
-                let value = if is_there { json(values.next().ok_or_else(|| wrong("levels"))?) } else { Some(Value::Null) };
+                let value = if is_there {
+                    json(values.next().ok_or_else(|| wrong("levels"))?)
+                } else {
+                    Some(Value::Null)
+                };
                 Ok(Cell { def, rep, value })
             })
             .collect()

@@ -9,22 +9,31 @@ use ::parquet::errors::{ParquetError, Result};
 use ::parquet::file::reader::RowGroupReader;
 
 /// The reader of a column whose place in the file and whose pages are checked first. `file_len` in bytes.
-pub(super) fn checked_column(group: &dyn RowGroupReader, column: usize, file_len: u64) -> Result<ColumnReader> {
+pub(super) fn checked_column(
+    group: &dyn RowGroupReader,
+    column: usize,
+    file_len: u64,
+) -> Result<ColumnReader> {
     let meta = group.metadata().column(column);
     let start = meta.dictionary_page_offset().unwrap_or_else(|| meta.data_page_offset());
-    let end = u64::try_from(start).ok().zip(u64::try_from(meta.compressed_size()).ok()).and_then(|(s, l)| s.checked_add(l));
+    let end = u64::try_from(start)
+        .ok()
+        .zip(u64::try_from(meta.compressed_size()).ok())
+        .and_then(|(s, l)| s.checked_add(l));
     if end.is_none_or(|end| end > file_len) || meta.data_page_offset() < 0 || meta.num_values() < 0 {
         return Err(wrong("a column that does not lie in the file"));
     }
     let levels = [meta.column_descr().max_rep_level(), meta.column_descr().max_def_level()];
     let n_levels = levels.into_iter().filter(|&max| max > 0).count();
-    let pages = CheckedPages { pages: group.get_column_page_reader(column)?, has_dictionary: false, n_levels };
+    let pages =
+        CheckedPages { pages: group.get_column_page_reader(column)?, has_dictionary: false, n_levels };
     Ok(get_column_reader(meta.column_descr_ptr(), Box::new(pages)))
 }
 
 /// Runs `decode` and makes a panic in it an error. Nothing that it may leave half done is used afterwards.
 pub(super) fn caught<T>(decode: impl FnOnce() -> Result<T>) -> Result<T> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(decode)).unwrap_or_else(|_| Err(wrong("damaged beyond reading")))
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(decode))
+        .unwrap_or_else(|_| Err(wrong("damaged beyond reading")))
 }
 
 fn wrong(what: &str) -> ParquetError {
@@ -50,7 +59,8 @@ impl CheckedPages {
             }
             return Ok(());
         }
-        let needs_dictionary = matches!(page.encoding(), Encoding::PLAIN_DICTIONARY | Encoding::RLE_DICTIONARY);
+        let needs_dictionary =
+            matches!(page.encoding(), Encoding::PLAIN_DICTIONARY | Encoding::RLE_DICTIONARY);
         if needs_dictionary && !self.has_dictionary {
             return Err(wrong("a page of dictionary keys without a dictionary"));
         }
@@ -64,7 +74,8 @@ impl CheckedPages {
             // Each kind of levels is preceded by its length in bytes, 4 bytes, little-endian.
             let mut rest = &buf[..];
             for _ in 0..self.n_levels {
-                let (length, behind) = rest.split_first_chunk::<4>().ok_or_else(|| wrong("a page without its levels"))?;
+                let (length, behind) =
+                    rest.split_first_chunk::<4>().ok_or_else(|| wrong("a page without its levels"))?;
                 let length = u32::from_le_bytes(*length) as usize;
                 rest = behind.get(length..).ok_or_else(|| wrong("levels longer than their page"))?;
             }

@@ -30,7 +30,9 @@ pub(super) fn read(bytes: &[u8], max_bytes: u64, out: &mut Collector<'_>) {
     }
     let mut line = 0;
     for group in 0..file.num_row_groups() {
-        let rows = match caught(|| file.get_row_group(group)).and_then(|g| Rows::new(&*g, &used, bytes.len() as u64)) {
+        let rows = match caught(|| file.get_row_group(group))
+            .and_then(|g| Rows::new(&*g, &used, bytes.len() as u64))
+        {
             Ok(rows) => rows,
             Err(e) => {
                 let problem = format!("broken Parquet, not read from here on: {}", words(&e));
@@ -81,7 +83,11 @@ fn used_columns<'f>(file: &'f SerializedFileReader<Bytes>, out: &mut Collector<'
     let n_problems = out.n_problems();
     for field in &used {
         if let Err(problem) = readable(field, 0) {
-            out.fault(&format!(": column `{}`", field.name()), problem, "strings, numbers, and lists and groups of them");
+            out.fault(
+                &format!(": column `{}`", field.name()),
+                problem,
+                "strings, numbers, and lists and groups of them",
+            );
         }
     }
     (out.n_problems() == n_problems).then_some(used)
@@ -105,7 +111,9 @@ fn readable(field: &Type, depth: usize) -> Result<(), String> {
                 C::NONE | C::INT_8 | C::INT_16 | C::INT_32 | C::UINT_8 | C::UINT_16
             ),
             PhysicalType::INT64 => matches!(info.converted_type(), C::NONE | C::INT_64),
-            PhysicalType::BYTE_ARRAY => matches!(info.converted_type(), C::NONE | C::UTF8 | C::ENUM | C::JSON),
+            PhysicalType::BYTE_ARRAY => {
+                matches!(info.converted_type(), C::NONE | C::UTF8 | C::ENUM | C::JSON)
+            }
             PhysicalType::INT96 | PhysicalType::FIXED_LEN_BYTE_ARRAY => false,
         };
         return if known {
