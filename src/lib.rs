@@ -15,8 +15,8 @@ pub mod data;
 pub mod methods;
 pub mod models;
 pub mod ops;
-pub mod protocol;
 pub mod objectives;
+pub mod protocol;
 pub mod eval;
 pub mod train;
 #[cfg(not(target_arch = "wasm32"))]

@@ -1,11 +1,11 @@
 //! The decoder-only language model that every supported architecture is an instance of.
 
+use super::attach::Attached;
 use super::block::{Block, LayerCache, View};
 use super::layers::{Embedding, Linear, Norm, Pass};
 use super::params::{NamedTensors, ParamMut};
 use super::spec::Spec;
 use crate::data::Batch;
-use crate::methods::Attached;
 use crate::{Error, Result, ops};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde_json::Value;
@@ -27,7 +27,7 @@ pub struct CausalLm {
     pub norm: Norm,
     /// Output head; `None` where the embedding table serves as one.
     pub head: Option<Linear>,
-    /// What a method attached, with the names PEFT saves it under.
+    /// What a method attached; `None` for a base model and in full tuning.
     pub attached: Option<Attached>,
     pub(super) device: Device,
 }
@@ -136,6 +136,11 @@ impl CausalLm {
             Some(head) => head.effective_weight(pass),
             None => self.embed.table(pass),
         }
+    }
+
+    /// The final normalisation of some rows of the stream.
+    pub fn norm_rows(&self, rows: Tensor<2>, pass: Pass) -> Tensor<2> {
+        self.norm.forward(rows, pass)
     }
 
     /// Logits of every token, `[batch · seq, vocab]`.

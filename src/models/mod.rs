@@ -3,6 +3,7 @@
 //! An architecture is one file that reads its `config.json` into a [`Spec`]; one decoder is built
 //! from any of them. Models hold empty slots for what methods attach.
 
+mod attach;
 mod block;
 mod decoder;
 mod gemma3;
@@ -16,6 +17,7 @@ mod qwen;
 mod rope;
 mod spec;
 
+pub use attach::Attached;
 pub use decoder::{Cache, CausalLm, Context};
 pub use host::read_scalars;
 pub use layers::{Adapters, EmbeddingNoise, Linear, LowRank, Pass};

@@ -1,6 +1,7 @@
 //! Downloads of any size: resumed after a break, verified while streaming, in place only when whole.
 
 use super::atomic::{create_folder, durable_rename, io_error, parent};
+use super::git_blob::git_blob_id;
 use super::http::{Client, Failure, Get, header, without_secrets};
 use super::{Events, hex, human_bytes};
 use crate::protocol::Event;
@@ -25,10 +26,19 @@ pub(super) struct Download<'a> {
     pub to: &'a Path,
     /// Bytes it must have, where known.
     pub size: Option<u64>,
-    /// Its SHA-256 in hexadecimal, where known.
-    pub sha256: Option<&'a str>,
+    /// Its checksum, where known.
+    pub checksum: Option<Checksum<'a>>,
     /// What progress events call it: "fetching model.safetensors".
     pub task: String,
+}
+
+/// What the publisher says about a file's bytes, in hexadecimal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Checksum<'a> {
+    /// SHA-256 of the bytes.
+    Sha256(&'a str),
+    /// git's name of them; for files that fit into memory.
+    GitBlob(&'a str),
 }
 
 impl Client {
@@ -55,7 +65,7 @@ impl Client {
                 retries.pause(failure, &kept, events)?;
                 continue;
             }
-            match part.difference(download) {
+            match part.difference(download)? {
                 None => return part.finish(download.to),
                 // Bytes of an earlier call may be of another version, or damaged: start over, once.
                 Some(_) if part.resumed && !restarted => {
@@ -79,7 +89,7 @@ impl Client {
             return Ok(());
         }
         // Without a mark of the version or a checksum nothing would tell whether old and new bytes fit.
-        if part.len > 0 && part.etag.is_none() && download.sha256.is_none() {
+        if part.len > 0 && part.etag.is_none() && download.checksum.is_none() {
             part.clear()?;
         }
         // Compressed on the way, the bytes would not be those that size, range and checksum are about.
@@ -222,13 +232,21 @@ impl Part {
     }
 
     /// What about the bytes is not as expected.
-    fn difference(&self, download: &Download) -> Option<String> {
+    fn difference(&self, download: &Download) -> Result<Option<String>> {
         if let Some(size) = download.size.filter(|size| *size != self.len) {
-            return Some(format!("{} bytes came; expected {size}", self.len));
+            return Ok(Some(format!("{} bytes came; expected {size}", self.len)));
         }
-        let found = hex(&self.hash.clone().finalize());
-        let expected = download.sha256.filter(|expected| !expected.eq_ignore_ascii_case(&found))?;
-        Some(format!("the checksum (SHA-256) is {found}; expected {expected}"))
+        let (kind, expected, found) = match download.checksum {
+            None => return Ok(None),
+            Some(Checksum::Sha256(expected)) => ("SHA-256", expected, hex(&self.hash.clone().finalize())),
+            Some(Checksum::GitBlob(expected)) => {
+                let bytes =
+                    std::fs::read(&self.path).map_err(|source| io_error("read", &self.path, source))?;
+                ("git blob", expected, git_blob_id(&bytes))
+            }
+        };
+        let differs = !expected.eq_ignore_ascii_case(&found);
+        Ok(differs.then(|| format!("the checksum ({kind}) is {found}; expected {expected}")))
     }
 
     fn finish(self, to: &Path) -> Result<()> {

@@ -318,7 +318,12 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
         drop(listener);
-        assert!(matches!(text(&url), Err(Error::Network { .. })));
+        let error = text(&url).unwrap_err();
+        assert!(matches!(error, Error::Network { .. }));
+        assert!(
+            error.to_string().contains("check the address") && error.to_string().contains("3 attempts"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -188,7 +188,7 @@ impl Hub {
             get: self.get(&url),
             to: &to,
             size: file.size,
-            sha256: file.sha256.as_deref(),
+            checksum: file.checksum(),
             task: format!("fetching {}", file.name),
         };
         self.client.download(&download, events)
@@ -212,6 +212,8 @@ struct Description {
 struct Sibling {
     rfilename: String,
     size: Option<u64>,
+    #[serde(rename = "blobId")]
+    blob_id: Option<String>,
     lfs: Option<Lfs>,
 }
 
@@ -227,6 +229,8 @@ impl Description {
             name: sibling.rfilename.clone(),
             size: sibling.lfs.as_ref().map(|lfs| lfs.size).or(sibling.size),
             sha256: sibling.lfs.as_ref().map(|lfs| lfs.sha256.clone()),
+            // That of a file outside git names its pointer, not its bytes.
+            git_blob: sibling.blob_id.clone().filter(|_| sibling.lfs.is_none()),
         };
         self.siblings.iter().map(|sibling| (sibling.rfilename.as_str(), file(sibling))).collect()
     }

@@ -4,7 +4,7 @@
 //! a way of its own: a keyring, a certificate, a folder of files. Every file is pinned by its SHA-256.
 
 use super::atomic::{create_folder, durable_rename, io_error, parent};
-use super::download::{Download, HashWriter};
+use super::download::{Checksum, Download, HashWriter};
 use super::http::{Client, Get, Reply, without_secrets};
 use super::{Events, hex, pip_config};
 use crate::protocol::Event;
@@ -49,6 +49,13 @@ impl Fetcher {
         }
     }
 
+    /// With nothing but these.
+    #[cfg(test)]
+    pub fn for_tests(indexes: &[String], pythons: &[&str]) -> Self {
+        let pythons = pythons.iter().map(|python| (*python).to_owned()).collect();
+        Self { client: Client::for_tests(), indexes: indexes.to_vec(), pythons }
+    }
+
     /// Puts the artifact at `to`.
     ///
     /// # Errors
@@ -56,7 +63,7 @@ impl Fetcher {
     pub fn fetch(&self, artifact: &Artifact, to: &Path, events: Events) -> Result<()> {
         let mut problems = Vec::new();
         for index in &self.indexes {
-            match self.from_index(index, artifact, to, events) {
+            match self.ask_index(index, artifact, to, events) {
                 // A full disk would be as full for the next way.
                 Ok(()) | Err(Error::Io { .. }) if to.exists() => return Ok(()),
                 Err(error @ Error::Io { .. }) => return Err(error),
@@ -66,7 +73,7 @@ impl Fetcher {
         }
         events(Event::Note { message: format!("no index gave {}; trying pip download", artifact.file_name) });
         for python in &self.pythons {
-            match from_pip(python, artifact, to) {
+            match ask_pip(python, artifact, to) {
                 Ok(()) => return Ok(()),
                 Err(error @ Error::Io { .. }) => return Err(error),
                 Err(error) => problems.push(error.to_string()),
@@ -82,7 +89,7 @@ impl Fetcher {
         })
     }
 
-    fn from_index(&self, index: &str, artifact: &Artifact, to: &Path, events: Events) -> Result<()> {
+    fn ask_index(&self, index: &str, artifact: &Artifact, to: &Path, events: Events) -> Result<()> {
         let url = format!("{index}/{}/", artifact.project);
         // JSON where the index speaks it, else the page of links.
         let accept =
@@ -101,8 +108,8 @@ impl Fetcher {
         let url = with_login_of(&page.url, &join(&page.url, &link.url));
         let get = get(&url, "*/*");
         let task = format!("fetching {}", artifact.file_name);
-        self.client
-            .download(&Download { get, to, size: link.size, sha256: Some(artifact.sha256), task }, events)
+        let checksum = Some(Checksum::Sha256(artifact.sha256));
+        self.client.download(&Download { get, to, size: link.size, checksum, task }, events)
     }
 }
 
@@ -205,7 +212,7 @@ fn with_login_of(page: &str, url: &str) -> String {
 }
 
 /// `pip download`, into a folder beside `to`.
-fn from_pip(python: &str, artifact: &Artifact, to: &Path) -> Result<()> {
+fn ask_pip(python: &str, artifact: &Artifact, to: &Path) -> Result<()> {
     let folder = parent(to);
     create_folder(&folder)?;
     let place = tempfile::tempdir_in(&folder).map_err(|source| io_error("create", &folder, source))?;

@@ -6,6 +6,7 @@ mod block_on;
 mod catalog;
 mod download;
 mod files;
+mod git_blob;
 mod http;
 mod hub;
 mod index;

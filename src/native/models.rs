@@ -193,7 +193,7 @@ mod tests {
         std::fs::create_dir_all(parent(&path)).unwrap();
         // A file with a hole: the size is right, the disk hardly used.
         std::fs::File::create(&path).unwrap().set_len(alias.n_bytes()).unwrap();
-        let found = alias.fetch(cache.path(), &Fetcher::from_environment(), &mut |_| {}).unwrap();
+        let found = alias.fetch(cache.path(), &Fetcher::for_tests(&[], &[]), &mut |_| {}).unwrap();
         assert_eq!(found, path);
     }
 }

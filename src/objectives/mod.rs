@@ -1,5 +1,6 @@
-//! Objectives: a loss and its gradients for a model and a batch.
+//! Objectives: pure functions from a model and a batch to a loss and its gradients, one file each.
 
+pub mod sft;
 mod trainee;
 
-pub use trainee::{EvalOutput, LossOutput, Trainee};
+pub use trainee::{Sft, Trainee};

@@ -25,7 +25,8 @@ impl Target {
     fn fetch(&self, url: &str, size: Option<u64>, sha256: Option<&str>) -> (Result<()>, Vec<Event>) {
         let get = Get { url, headers: Vec::new(), when_denied: "a token", when_missing: "a name" };
         let mut events = Vec::new();
-        let download = Download { get, to: &self.to, size, sha256, task: "fetching".to_owned() };
+        let checksum = sha256.map(Checksum::Sha256);
+        let download = Download { get, to: &self.to, size, checksum, task: "fetching".to_owned() };
         let result = Client::for_tests().download(&download, &mut |event| events.push(event));
         (result, events)
     }

@@ -1,6 +1,7 @@
 //! What of the hub lies in the cache: snapshots by commit, and which commit a branch meant last.
 
 use super::HubId;
+use crate::native::download::Checksum;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -45,6 +46,16 @@ pub(in crate::native) struct RemoteFile {
     pub size: Option<u64>,
     /// SHA-256 in hexadecimal: of files outside git, which all weights are.
     pub sha256: Option<String>,
+    /// git's name of the bytes, of files in git.
+    pub git_blob: Option<String>,
+}
+
+impl RemoteFile {
+    /// The checksum that the hub tells.
+    pub fn checksum(&self) -> Option<Checksum<'_>> {
+        let git_blob = || self.git_blob.as_deref().map(Checksum::GitBlob);
+        self.sha256.as_deref().map(Checksum::Sha256).or_else(git_blob)
+    }
 }
 
 /// The model of a commit, where all of it is in the cache.

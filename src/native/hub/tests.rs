@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
+use super::super::git_blob::git_blob_id;
 use super::super::hex;
 use super::super::test_server::{Answer, Request, TestServer};
 use super::*;
@@ -30,7 +31,9 @@ fn description(files: &[(&str, Vec<u8>)]) -> Answer {
         .map(|(name, bytes)| match name.ends_with(".safetensors") || name.ends_with(".gguf") {
             true => serde_json::json!({ "rfilename": name, "size": bytes.len(),
                 "lfs": { "sha256": hex(&Sha256::digest(bytes)), "size": bytes.len(), "pointerSize": 131 } }),
-            false => serde_json::json!({ "rfilename": name, "size": bytes.len(), "blobId": "00" }),
+            false => {
+                serde_json::json!({ "rfilename": name, "size": bytes.len(), "blobId": git_blob_id(bytes) })
+            }
         })
         .collect();
     Answer::ok(serde_json::json!({ "id": "owner/name", "sha": COMMIT, "siblings": siblings }).to_string())
@@ -161,17 +164,20 @@ fn a_broken_fetch_is_no_model_and_is_resumed() {
 }
 
 #[test]
-fn tampered_weights_are_refused_and_not_kept() {
-    let server = TestServer::start(|request, _| match request.path.as_str() {
-        "/store/model-00002-of-00002.safetensors" => Answer::ok(vec![9; 1000]),
-        _ => answer(request, &repository()),
-    });
-    let local = local(&server);
-    assert!(local.fetch("owner/name").unwrap_err().to_string().contains("checksum"));
-    let folder = hub_folder(&local.hub.cache).join("owner--name").join(COMMIT);
-    assert!(folder.join("config.json").exists());
-    assert!(!folder.join("model-00002-of-00002.safetensors").exists());
-    assert!(!folder.join("model-00002-of-00002.safetensors.part").exists());
+fn tampered_files_are_refused_and_not_kept() {
+    for (name, bytes) in
+        [("model-00002-of-00002.safetensors", vec![9; 1000]), ("config.json", b"[]".to_vec())]
+    {
+        let server = TestServer::start(move |request, _| match request.path.strip_prefix("/store/") {
+            Some(file) if file == name => Answer::ok(bytes.clone()),
+            _ => answer(request, &repository()),
+        });
+        let local = local(&server);
+        assert!(local.fetch("owner/name").unwrap_err().to_string().contains("checksum"));
+        let folder = hub_folder(&local.hub.cache).join("owner--name").join(COMMIT);
+        assert!(folder.join(WEIGHTS_INDEX).exists());
+        assert!(!folder.join(name).exists() && !folder.join(format!("{name}.part")).exists());
+    }
 }
 
 #[test]

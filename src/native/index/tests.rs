@@ -10,11 +10,6 @@ const TINY: Artifact = Artifact {
     sha256: "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
 };
 
-fn fetcher(indexes: &[String], pythons: &[&str]) -> Fetcher {
-    let pythons = pythons.iter().map(|python| (*python).to_owned()).collect();
-    Fetcher { client: Client::for_tests(), indexes: indexes.to_vec(), pythons }
-}
-
 fn json_page(sha256: &str) -> Answer {
     let page = serde_json::json!({ "meta": { "api-version": "1.0" }, "name": TINY.project, "files": [
         { "filename": "tiny_model-0.9-py3-none-any.whl", "url": "old", "hashes": {} },
@@ -45,7 +40,7 @@ fn a_file_is_found_in_a_json_page_and_in_a_page_of_links() {
             _ => Answer::status(404),
         }
         });
-        let (result, bytes) = fetch(&fetcher(&[server.url("/simple")], &[]));
+        let (result, bytes) = fetch(&Fetcher::for_tests(&[server.url("/simple")], &[]));
         result.unwrap();
         assert_eq!(bytes.unwrap(), b"abc");
     }
@@ -56,7 +51,7 @@ fn the_next_index_is_asked_and_all_failures_are_told() {
     let empty = TestServer::start(|_, _| Answer::status(404));
     let other = TestServer::start(|_, _| json_page(&"0".repeat(64)));
     let indexes = [empty.url("/simple"), other.url("/simple")];
-    let (result, bytes) = fetch(&fetcher(&indexes, &["no-such-python"]));
+    let (result, bytes) = fetch(&Fetcher::for_tests(&indexes, &["no-such-python"]));
     let error = result.unwrap_err().to_string();
     for part in ["404", "another tiny_model-1.0", "no-such-python -m pip", "PIP_INDEX_URL"] {
         assert!(error.contains(part), "{part} in {error}");
@@ -72,7 +67,7 @@ fn a_login_goes_to_the_files_of_its_own_host() {
         _ => Answer::ok("abc"),
     });
     let index = server.url("/simple").replace("http://", "http://user:word@");
-    fetch(&fetcher(&[index], &[])).0.unwrap();
+    fetch(&Fetcher::for_tests(&[index], &[])).0.unwrap();
     for request in server.requests() {
         assert_eq!(request.header("authorization"), Some("Basic dXNlcjp3b3Jk"), "{}", request.path);
     }
@@ -93,7 +88,7 @@ fn pip_is_asked_where_no_index_answers_and_its_file_is_verified() {
         );
         std::fs::write(&python, script).unwrap();
         std::fs::set_permissions(&python, std::fs::Permissions::from_mode(0o755)).unwrap();
-        let (result, bytes) = fetch(&fetcher(&[], &["no-such-python", python.to_str().unwrap()]));
+        let (result, bytes) = fetch(&Fetcher::for_tests(&[], &["no-such-python", python.to_str().unwrap()]));
         assert_eq!(bytes.is_some(), is_right);
         match is_right {
             true => result.unwrap(),
