@@ -18,7 +18,6 @@ pub mod models;
 pub mod ops;
 pub mod objectives;
 pub mod protocol;
-pub mod objectives;
 pub mod eval;
 pub mod train;
 pub mod session;

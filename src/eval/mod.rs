@@ -2,7 +2,8 @@
 
 use crate::data::batches::Batches;
 use crate::models::read_scalars;
-use crate::objectives::{EvalOutput, Trainee};
+use crate::objectives::Trainee;
+use crate::objectives::sft::EvalOutput;
 use crate::protocol::{Control, EvalMetrics, Event};
 use crate::{Error, Result};
 

@@ -23,3 +23,5 @@ pub use optimizer::Optimizer;
 pub use plan::{Plan, StepBatches};
 pub use schedule::Schedule;
 pub use trainer::{Start, Training, train};
+
+pub use crate::objectives::Trainee;
