@@ -6,3 +6,7 @@ mod store;
 mod support;
 #[path = "suite/data.rs"]
 mod data;
+#[path = "suite/encode.rs"]
+mod encode;
+#[path = "suite/tokenizer.rs"]
+mod tokenizer;

@@ -17,7 +17,8 @@ use crate::{Error, Result};
 /// [`Error::Input`] naming the row: the model lacks EOS or a chat template, the template refuses the
 /// conversation, or no token carries loss.
 pub fn encode(row: &Row, tokenizer: &Tokenizer, config: &DataConfig) -> Result<Encoded> {
-    let (ids, mut loss_weights) = weighted(&row.content, tokenizer, config.loss_on).map_err(|e| at_row(row, e))?;
+    let (ids, mut loss_weights) =
+        weighted(&row.content, tokenizer, config.loss_on).map_err(|e| at_row(row, e))?;
     let n_tokens = ids.len();
     let truncated = n_tokens > config.max_length;
     let mut ids = ids;
@@ -30,7 +31,10 @@ pub fn encode(row: &Row, tokenizer: &Tokenizer, config: &DataConfig) -> Result<E
     }
     if loss_weights.iter().all(|&w| w == 0.0) {
         let problem = if truncated {
-            format!("no token that carries loss is left of {n_tokens} after cutting at max_length {}", config.max_length)
+            format!(
+                "no token that carries loss is left of {n_tokens} after cutting at max_length {}",
+                config.max_length
+            )
         } else if whole_carried {
             "its only token that carries loss is the first, which nothing predicts".to_string()
         } else {
@@ -163,5 +167,9 @@ fn expected(content: &RowContent, truncated: bool, max_length: usize) -> String 
         RowContent::PromptCompletion { .. } => "a completion after the prompt",
         RowContent::Chat(_) => "a message of role `assistant` with a weight above 0",
     };
-    if truncated { format!("{what} within the first {max_length} tokens, or a larger --max-length") } else { what.into() }
+    if truncated {
+        format!("{what} within the first {max_length} tokens, or a larger --max-length")
+    } else {
+        what.into()
+    }
 }

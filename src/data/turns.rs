@@ -60,7 +60,10 @@ pub(super) fn assistant_turns(tokenizer: &Tokenizer, messages: &[Message]) -> Re
         }
     }
     if let Some(pair) = spans.windows(2).find(|pair| pair[1].bytes.start < pair[0].bytes.end) {
-        return Err(refused(format!("writes assistant turns over each other at byte {}", pair[1].bytes.start)));
+        return Err(refused(format!(
+            "writes assistant turns over each other at byte {}",
+            pair[1].bytes.start
+        )));
     }
     Ok(Turns { text: full.text, spans })
 }
@@ -84,9 +87,9 @@ impl Finder<'_> {
     fn find(&self, i: usize) -> Result<Range<usize>> {
         let unclear = |what: &str| refused(format!("{what} of message {} (assistant) cannot be told", i + 1));
         let marker = self.marker();
-        let (before, after) = self
-            .split_at_marker(self.messages, i, &marker)?
-            .ok_or_else(|| refused(format!("does not write the content of message {} exactly once", i + 1)))?;
+        let (before, after) = self.split_at_marker(self.messages, i, &marker)?.ok_or_else(|| {
+            refused(format!("does not write the content of message {} exactly once", i + 1))
+        })?;
         let Some(content_end) = self.text.strip_suffix(after.as_str()).map(str::len) else {
             return Err(unclear("the end"));
         };
@@ -129,7 +132,12 @@ impl Finder<'_> {
     }
 
     /// What stands before and after the content of message `i`; `None` where it is not written once.
-    fn split_at_marker(&self, messages: &[Message], i: usize, marker: &str) -> Result<Option<(String, String)>> {
+    fn split_at_marker(
+        &self,
+        messages: &[Message],
+        i: usize,
+        marker: &str,
+    ) -> Result<Option<(String, String)>> {
         let mut messages = messages.to_vec();
         messages[i].content = marker.to_string();
         let text = self.tokenizer.render_chat(&messages, GenerationPrompt::No)?;

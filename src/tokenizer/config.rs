@@ -61,9 +61,14 @@ impl SpecialTokens {
 
     /// The tokens there are, by HF's name.
     pub fn named(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        [("bos_token", &self.bos), ("eos_token", &self.eos), ("pad_token", &self.pad), ("unk_token", &self.unk)]
-            .into_iter()
-            .filter_map(|(name, token)| Some((name, token.as_deref()?)))
+        [
+            ("bos_token", &self.bos),
+            ("eos_token", &self.eos),
+            ("pad_token", &self.pad),
+            ("unk_token", &self.unk),
+        ]
+        .into_iter()
+        .filter_map(|(name, token)| Some((name, token.as_deref()?)))
     }
 }
 
@@ -86,7 +91,9 @@ pub(super) fn chat_template(config: &Value) -> Result<Option<String>> {
                 }
             }
         }
-        Some(other) => Err(Error::input(place, format!("`{other}`"), "a string or a list of named templates")),
+        Some(other) => {
+            Err(Error::input(place, format!("`{other}`"), "a string or a list of named templates"))
+        }
     }
 }
 

@@ -34,7 +34,10 @@ impl Tokenizer {
             ExportFile { name: "tokenizer_config.json", bytes: config },
         ];
         if let Some(template) = &self.template {
-            files.push(ExportFile { name: "chat_template.jinja", bytes: template.source().as_bytes().to_vec() });
+            files.push(ExportFile {
+                name: "chat_template.jinja",
+                bytes: template.source().as_bytes().to_vec(),
+            });
         }
         Ok(files)
     }

@@ -134,8 +134,9 @@ fn sentencepiece(v: &GgufVocabulary) -> Result<Parts> {
         .iter()
         .map(|t| if t.len() > 1 && t.bytes().all(|b| b == b' ') { SPACE.repeat(t.len()) } else { t.clone() })
         .collect();
-    let merges = if v.merges.is_empty() { implied_merges(v, &tokens, prefix_space)? } else { listed_merges(v)? };
-    let vocab: Map<String, Value> = tokens.into_iter().enumerate().map(|(id, t)| (t, json!(id))).collect();
+    let merges =
+        if v.merges.is_empty() { implied_merges(v, &tokens, prefix_space)? } else { listed_merges(v)? };
+    let vocab: Map<String, Value> = tokens.iter().enumerate().map(|(id, t)| (t.clone(), json!(id))).collect();
     let unk = v.unk_id.map(|id| token(v, id).to_string());
     let mut decoder = vec![
         json!({"type": "Replace", "pattern": {"String": SPACE}, "content": " "}),
@@ -186,7 +187,7 @@ fn listed_merges(v: &GgufVocabulary) -> Result<Vec<[&str; 2]>> {
 /// The merges of a SentencePiece vocabulary without any: each cut of a token into two tokens, the best
 /// token first. Best is the highest score; where no space goes before the text (Gemma) the scores do
 /// not follow the order in which the tokens were learned, and the ids do.
-fn implied_merges(v: &GgufVocabulary, tokens: &[String], by_score: bool) -> Result<Vec<[String; 2]>> {
+fn implied_merges<'t>(v: &GgufVocabulary, tokens: &'t [String], by_score: bool) -> Result<Vec<[&'t str; 2]>> {
     if by_score && v.scores.is_empty() {
         let expected = "scores, or `tokenizer.ggml.merges`";
         return Err(Error::input("tokenizer.ggml.scores", "empty or absent", expected));
@@ -206,7 +207,7 @@ fn implied_merges(v: &GgufVocabulary, tokens: &[String], by_score: bool) -> Resu
         }
     }
     found.sort_by(|a, b| b.0.total_cmp(&a.0).then(b.1.cmp(&a.1)));
-    Ok(found.into_iter().map(|(.., pair)| pair.map(str::to_string)).collect())
+    Ok(found.into_iter().map(|(.., pair)| pair).collect())
 }
 
 fn is_added(v: &GgufVocabulary, id: usize) -> bool {

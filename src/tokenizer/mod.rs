@@ -170,7 +170,12 @@ impl Tokenizer {
     pub fn encode_pieces(&self, text: &str) -> Result<Vec<Piece>> {
         let encoding = self.inner.encode(text, false).map_err(|e| encode_error(&e))?;
         let offsets = encoding.get_offsets().iter();
-        Ok(encoding.get_ids().iter().zip(offsets).map(|(&id, &(from, to))| Piece { id, bytes: from..to }).collect())
+        Ok(encoding
+            .get_ids()
+            .iter()
+            .zip(offsets)
+            .map(|(&id, &(from, to))| Piece { id, bytes: from..to })
+            .collect())
     }
 
     /// Text of token ids. Bytes that are no UTF-8 become U+FFFD, as in transformers.
@@ -222,6 +227,12 @@ impl Tokenizer {
     /// Whether decoding with [`SkipSpecial::Yes`] leaves this token out.
     pub fn is_special(&self, id: u32) -> bool {
         self.inner.get_added_vocabulary().get_added_tokens_decoder().get(&id).is_some_and(|t| t.special)
+    }
+
+    /// Whether a token stands for one byte of a character that the vocabulary lacks: `<0xE2>`.
+    fn is_byte_fallback(&self, id: u32) -> bool {
+        let token = self.inner.id_to_token(id).unwrap_or_default();
+        token.len() == 6 && token.starts_with("<0x") && token.ends_with('>')
     }
 
     /// Whether the model says how a conversation is written.

@@ -26,12 +26,11 @@ const SUPPORTED: &str = "default, gpt-2, smollm, starcoder, refact, command-r, c
 /// The pre-tokenizer of a name; without a name, GPT-2's.
 pub(super) fn pre_tokenizer(name: Option<&str>) -> Result<PreTokenizer> {
     let plain = |json| PreTokenizer { json, ignore_merges: false, add_bos: false };
-    let bytes = |use_regex: bool| {
-        json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": use_regex})
-    };
+    let bytes = |use_regex: bool| json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": use_regex});
     let sequence = |first: Value, then: Value| json!({"type": "Sequence", "pretokenizers": [first, then]});
     let split = |pattern: &str| {
-        let cut = json!({"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false});
+        let cut =
+            json!({"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false});
         sequence(cut, bytes(false))
     };
     Ok(match name.unwrap_or("default") {

@@ -15,7 +15,12 @@ pub(super) fn tojson(value: &JinjaValue, options: Kwargs) -> Result<String, Erro
         Some(v) => match (v.as_str(), v.as_usize()) {
             (Some(text), _) => Some(text.to_string()),
             (None, Some(n)) if n <= 64 => Some(" ".repeat(n)),
-            _ => return Err(Error::new(ErrorKind::InvalidOperation, "tojson: indent is a string or at most 64")),
+            _ => {
+                return Err(Error::new(
+                    ErrorKind::InvalidOperation,
+                    "tojson: indent is a string or at most 64",
+                ));
+            }
         },
     };
     let separators = options.get::<Option<Vec<String>>>("separators")?;
@@ -62,7 +67,14 @@ impl Dump {
         }
     }
 
-    fn list(&self, entries: Vec<(Option<&str>, &Value)>, open: &str, close: &str, depth: usize, out: &mut String) {
+    fn list(
+        &self,
+        entries: Vec<(Option<&str>, &Value)>,
+        open: &str,
+        close: &str,
+        depth: usize,
+        out: &mut String,
+    ) {
         out.push_str(open);
         let newline = |depth: usize, out: &mut String| {
             if let Some(indent) = &self.indent {
@@ -134,8 +146,18 @@ pub(super) fn strftime_now(format: &str) -> Result<String, Error> {
 fn strftime(format: &str, unix_secs: u64) -> Result<String, Error> {
     const DAYS: [&str; 7] = ["Thursday", "Friday", "Saturday", "Sunday", "Monday", "Tuesday", "Wednesday"];
     const MONTHS: [&str; 12] = [
-        "January", "February", "March", "April", "May", "June", "July", "August", "September", "October",
-        "November", "December",
+        "January",
+        "February",
+        "March",
+        "April",
+        "May",
+        "June",
+        "July",
+        "August",
+        "September",
+        "October",
+        "November",
+        "December",
     ];
     let (days, secs) = (unix_secs / 86_400, unix_secs % 86_400);
     let (year, month, day) = civil(days);
@@ -213,20 +235,30 @@ mod tests {
     fn dump(expression: &str, x: Value) -> String {
         let mut env = Environment::new();
         env.add_filter("tojson", tojson);
-        env.render_str(&format!("{{{{ {expression} }}}}"), context!(x => JinjaValue::from_serialize(x))).unwrap()
+        env.render_str(
+            &format!("{{{{ {expression} }}}}"),
+            context!(x => JinjaValue::from(minijinja::value::Serde(x))),
+        )
+        .unwrap()
     }
 
     // Expected values: Python 3.11, json.dumps with the same arguments.
     #[test]
     fn tojson_writes_what_python_writes() {
         let x = serde_json::json!({"b": [1, 2.5, true, null], "a": "<é\"\n\u{7f}😀>"});
-        assert_eq!(dump("x | tojson", x.clone()), "{\"b\": [1, 2.5, true, null], \"a\": \"<é\\\"\\n\u{7f}😀>\"}");
+        assert_eq!(
+            dump("x | tojson", x.clone()),
+            "{\"b\": [1, 2.5, true, null], \"a\": \"<é\\\"\\n\u{7f}😀>\"}"
+        );
         assert_eq!(
             dump("x | tojson(indent=2, sort_keys=true, ensure_ascii=true)", x.clone()),
             "{\n  \"a\": \"<\\u00e9\\\"\\n\\u007f\\ud83d\\ude00>\",\n  \"b\": [\n    1,\n    2.5,\n    true,\n    null\n  ]\n}"
         );
         assert_eq!(dump("x.b | tojson(separators=(',', ':'))", x), "[1,2.5,true,null]");
-        assert_eq!(dump("x | tojson(indent=4)", serde_json::json!({"l": [], "m": {}})), "{\n    \"l\": [],\n    \"m\": {}\n}");
+        assert_eq!(
+            dump("x | tojson(indent=4)", serde_json::json!({"l": [], "m": {}})),
+            "{\n    \"l\": [],\n    \"m\": {}\n}"
+        );
         let floats = serde_json::json!([1.0, 1e16, 1e-5, 0.0001, 1.5e-7, 123456789.0, 1e100, -0.0]);
         assert_eq!(
             dump("x | tojson", floats),
@@ -238,7 +270,10 @@ mod tests {
     #[test]
     fn strftime_writes_what_python_writes() {
         let all = "%d %b %Y|%A %a %B|%y-%m-%d %H:%M:%S|%I %p|%j|%e|%%";
-        assert_eq!(strftime(all, 0).unwrap(), "01 Jan 1970|Thursday Thu January|70-01-01 00:00:00|12 AM|001| 1|%");
+        assert_eq!(
+            strftime(all, 0).unwrap(),
+            "01 Jan 1970|Thursday Thu January|70-01-01 00:00:00|12 AM|001| 1|%"
+        );
         assert_eq!(
             strftime(all, 1_709_210_096).unwrap(),
             "29 Feb 2024|Thursday Thu February|24-02-29 12:34:56|12 PM|060|29|%"

@@ -26,9 +26,16 @@ impl<'t> DecodeStream<'t> {
     /// The text that became certain with this token; empty while a character is incomplete.
     pub fn push(&mut self, id: u32) -> Result<String> {
         self.window.push(id);
+        if self.skip_special == SkipSpecial::Yes && self.tokenizer.is_special(id) {
+            return Ok(String::new()); // adds nothing, so it settles nothing that is held back
+        }
         let text = self.tokenizer.decode(&self.window, self.skip_special)?;
-        // A replacement character at the end is most likely the beginning of a character to come.
-        if text.len() <= self.emitted_bytes || text.ends_with('\u{FFFD}') {
+        // A replacement character at the end is most likely the beginning of a character to come; and a
+        // run of SentencePiece's byte tokens is read as one: an invalid byte spoils those before it.
+        if text.len() <= self.emitted_bytes
+            || text.ends_with('\u{FFFD}')
+            || self.tokenizer.is_byte_fallback(id)
+        {
             return Ok(String::new());
         }
         let new = text.get(self.emitted_bytes..).unwrap_or_default().to_string();

@@ -8,6 +8,8 @@
 use super::python;
 use crate::data::Message;
 use crate::{Error, Result};
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Serde;
 use minijinja::{Environment, ErrorKind, Value};
 use regex::Regex;
 use std::collections::BTreeMap;
@@ -53,7 +55,11 @@ impl ChatTemplate {
     /// Compiles a template. `special` are the tokens it may write, by HF's name.
     pub fn new<'a>(source: &str, special: impl Iterator<Item = (&'static str, &'a str)>) -> Result<Self> {
         if source.len() > MAX_SOURCE {
-            return Err(Error::input(PLACE, format!("{} bytes", source.len()), format!("at most {MAX_SOURCE} bytes")));
+            return Err(Error::input(
+                PLACE,
+                format!("{} bytes", source.len()),
+                format!("at most {MAX_SOURCE} bytes"),
+            ));
         }
         let block = Regex::new(r"(\{%[-+]?\s*)(end)?generation(\s*[-+]?%\})")
             .map_err(|e| Error::Internal(format!("pattern of generation blocks: {e}")))?;
@@ -63,8 +69,8 @@ impl ChatTemplate {
             format!("{}{tag}{}", &found[1], &found[3])
         });
         let mut env = Environment::new();
-        env.set_trim_blocks(true);
-        env.set_lstrip_blocks(true);
+        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+        env.set_syntax(syntax.map_err(|e| Error::Internal(format!("template syntax: {e}")))?);
         env.set_fuel(Some(FUEL));
         env.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         env.add_filter("tojson", python::tojson);
@@ -86,12 +92,15 @@ impl ChatTemplate {
     /// Renders a conversation.
     pub fn render(&self, messages: &[Message], prompt: GenerationPrompt) -> Result<Rendered> {
         if self.marks_generation && messages.iter().any(|m| m.content.contains([BEGIN, END])) {
-            return Err(Error::input("message", "U+FDD0 or U+FDD1, which are no characters", "text without them"));
+            return Err(Error::input(
+                "message",
+                "U+FDD0 or U+FDD1, which are no characters",
+                "text without them",
+            ));
         }
-        let turns = messages.iter().map(|m| Turn { role: &m.role, content: &m.content });
-        let turns: Vec<Value> = turns.map(Value::from_serialize).collect();
+        let turns = messages.iter().map(|m| Value::from(Serde(Turn { role: &m.role, content: &m.content })));
         let mut context: BTreeMap<&str, Value> = BTreeMap::from([
-            ("messages", Value::from(turns)),
+            ("messages", turns.collect()),
             ("tools", Value::from(())),
             ("documents", Value::from(())),
             ("add_generation_prompt", Value::from(prompt == GenerationPrompt::Yes)),
