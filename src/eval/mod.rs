@@ -2,8 +2,7 @@
 
 use crate::data::batches::Batches;
 use crate::models::read_scalars;
-use crate::objectives::Trainee;
-use crate::objectives::sft::EvalOutput;
+use crate::objectives::{EvalOutput, Trainee};
 use crate::protocol::{Control, EvalMetrics, Event};
 use crate::{Error, Result};
 

@@ -23,5 +23,3 @@ pub use optimizer::Optimizer;
 pub use plan::{Plan, StepBatches};
 pub use schedule::Schedule;
 pub use trainer::{Start, Training, train};
-
-pub use crate::objectives::Trainee;
