@@ -14,6 +14,10 @@ pub mod tokenizer;
 pub mod data;
 pub mod methods;
 pub mod models;
+pub mod ops;
+pub mod objectives;
 pub mod protocol;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod native;
 
 pub use error::{Error, Result};

@@ -6,8 +6,9 @@ mod full;
 mod lora;
 
 pub use full::FullConfig;
-pub use lora::{LoraConfig, TargetModules};
+pub use lora::{LoraConfig, Matcher, TargetModules, is_or_ends_in, shortest_names};
 
+use crate::Result;
 use crate::config::Setting;
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +35,14 @@ impl Default for MethodConfig {
 }
 
 impl MethodConfig {
+    /// Settings out of range, all of them.
+    pub fn validate(&self) -> Result<()> {
+        match self {
+            Self::Lora(config) => config.validate(),
+            Self::Full(_) => Ok(()),
+        }
+    }
+
     /// Peak learning rate when the run states none.
     pub fn default_learning_rate(&self) -> f64 {
         match self {

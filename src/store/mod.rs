@@ -1,5 +1,6 @@
 //! Bytes in and out: where they lie ([`Store`]), and the formats they are in.
 
+mod entry;
 pub mod gguf;
 pub mod gguf_model;
 pub mod memory;
@@ -8,7 +9,10 @@ pub mod quants;
 pub mod safetensors;
 pub mod tokenizer_files;
 
+pub use entry::Entry;
+
 use crate::Result;
+use entry::{shortened, tensor_place};
 use std::ops::Range;
 
 /// Bytes by key. Keys are relative paths with forward slashes.

@@ -1,0 +1,226 @@
+//! What a look at the data says before a run: counts, problems, lengths, duplicates.
+
+use super::records::RowsRead;
+use super::{Encoded, Place, Row, RowContent, shapes};
+use crate::{Error, Result};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use std::collections::HashMap;
+use std::fmt;
+
+/// How many of a kind the text rendering lists before it only counts.
+const LISTED: usize = 10;
+
+/// Width of the histogram's longest bar, in characters.
+const BAR: usize = 40;
+
+/// The state of a data set; serialises to what `--json` prints, displays as plain text.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Report {
+    /// Rows kept.
+    pub n_rows: usize,
+    /// Rows left out.
+    pub n_bad_rows: usize,
+    /// Every problem, with its place and what was expected.
+    pub problems: Vec<String>,
+    /// Remarks that stop nothing.
+    pub notes: Vec<String>,
+    /// Shape of the rows as the run file names it; `None` if no row told it.
+    pub shape: Option<&'static str>,
+    /// Rows whose content appeared before.
+    pub duplicates: Vec<SameContent>,
+    /// Held-out rows (`again`) whose content is also trained on (`first`).
+    pub overlap: Vec<SameContent>,
+    /// What needs a tokenizer; `None` without one.
+    pub tokens: Option<TokenReport>,
+}
+
+/// Two rows with the same content.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SameContent {
+    /// Where it stands first.
+    pub first: Place,
+    /// Where it stands again.
+    pub again: Place,
+}
+
+/// The rows as tokens.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TokenReport {
+    /// All tokens, special ones included.
+    pub n_tokens: usize,
+    /// Tokens that carry loss.
+    pub n_target_tokens: usize,
+    /// Tokens of the longest row.
+    pub longest: usize,
+    /// Tokens of the row in the middle, by length.
+    pub median: usize,
+    /// Rows by length, from the shortest bucket to the longest.
+    pub lengths: Vec<LengthBucket>,
+    /// Rows cut at `max_length`.
+    pub truncated: Vec<Place>,
+    /// Rows without a token that carries loss: nothing can be learned from them.
+    pub without_loss: Vec<Place>,
+}
+
+/// A bar of the length histogram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct LengthBucket {
+    /// Longest row counted here, a power of two; the bucket before ends where this one begins.
+    pub up_to_tokens: usize,
+    /// Rows.
+    pub n_rows: usize,
+}
+
+impl Report {
+    /// Puts together what `read` found. `held_out` are the evaluation rows, if there are any; `encoded` are the
+    /// kept rows as tokens, one for each and in their order, or nothing where no tokenizer is at hand.
+    ///
+    /// # Errors
+    /// As many `encoded` as neither nothing nor rows: a fault of the caller.
+    pub fn new(read: &RowsRead, held_out: &[Row], encoded: &[Encoded]) -> Result<Self> {
+        if !encoded.is_empty() && encoded.len() != read.rows.len() {
+            return Err(Error::Internal(format!("{} rows but {} encoded rows", read.rows.len(), encoded.len())));
+        }
+        let mut first_places = HashMap::new();
+        let mut duplicates = Vec::new();
+        for row in &read.rows {
+            let first = *first_places.entry(content_hash(&row.content)).or_insert(&row.place);
+            if !std::ptr::eq(first, &row.place) {
+                duplicates.push(SameContent { first: first.clone(), again: row.place.clone() });
+            }
+        }
+        let overlap = held_out
+            .iter()
+            .filter_map(|row| {
+                let first = (*first_places.get(&content_hash(&row.content))?).clone();
+                Some(SameContent { first, again: row.place.clone() })
+            })
+            .collect();
+        Ok(Self {
+            n_rows: read.rows.len(),
+            n_bad_rows: read.n_bad_rows,
+            problems: read.problems.iter().map(ToString::to_string).collect(),
+            notes: read.notes.clone(),
+            shape: read.shape.map(shapes::name),
+            duplicates,
+            overlap,
+            tokens: (!encoded.is_empty()).then(|| TokenReport::new(&read.rows, encoded)),
+        })
+    }
+}
+
+impl TokenReport {
+    fn new(rows: &[Row], encoded: &[Encoded]) -> Self {
+        // The first token has nothing before it that could predict it, so its weight never counts.
+        let n_targets = |e: &Encoded| e.loss_weights.iter().skip(1).filter(|&&w| w > 0.0).count();
+        let places = |accept: &dyn Fn(&Encoded) -> bool| {
+            let accepted = rows.iter().zip(encoded).filter(|(_, e)| accept(e));
+            accepted.map(|(row, _)| row.place.clone()).collect()
+        };
+        let mut lengths: Vec<usize> = encoded.iter().map(|e| e.ids.len()).collect();
+        lengths.sort_unstable();
+        Self {
+            n_tokens: lengths.iter().sum(),
+            n_target_tokens: encoded.iter().map(n_targets).sum(),
+            longest: lengths.last().copied().unwrap_or(0),
+            median: lengths.get(lengths.len() / 2).copied().unwrap_or(0),
+            lengths: histogram(&lengths),
+            truncated: places(&|e| e.truncated),
+            without_loss: places(&|e| n_targets(e) == 0),
+        }
+    }
+}
+
+/// Rows by the power of two above their length, without empty buckets at either end. `lengths` ascend.
+fn histogram(lengths: &[usize]) -> Vec<LengthBucket> {
+    let (Some(&shortest), Some(&longest)) = (lengths.first(), lengths.last()) else { return Vec::new() };
+    let mut buckets = Vec::new();
+    let mut up_to_tokens = shortest.next_power_of_two();
+    let mut counted = 0;
+    loop {
+        let below = lengths.partition_point(|&l| l <= up_to_tokens);
+        buckets.push(LengthBucket { up_to_tokens, n_rows: below - counted });
+        counted = below;
+        if up_to_tokens >= longest {
+            return buckets;
+        }
+        up_to_tokens *= 2;
+    }
+}
+
+/// SHA-256 of a row's content: equal for equal content, whatever file and line it stands in.
+pub fn content_hash(content: &RowContent) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    // Each part goes in with its length, so that no two contents run together to the same bytes.
+    let mut part = |text: &str| {
+        hash.update((text.len() as u64).to_le_bytes());
+        hash.update(text);
+    };
+    match content {
+        RowContent::Text(text) => {
+            part("text");
+            part(text);
+        }
+        RowContent::PromptCompletion { prompt, completion } => {
+            part("prompt-completion");
+            part(prompt);
+            part(completion);
+        }
+        RowContent::Chat(messages) => {
+            part("chat");
+            for message in messages {
+                part(&message.role);
+                part(&message.content);
+                part(&message.weight.to_string());
+            }
+        }
+    }
+    hash.finalize().into()
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shape = self.shape.map_or(String::new(), |s| format!(" of shape {s}"));
+        writeln!(f, "{} rows{shape}, {} bad", self.n_rows, self.n_bad_rows)?;
+        list(f, "problems", &self.problems)?;
+        list(f, "notes", &self.notes)?;
+        list(f, "duplicates", &self.duplicates)?;
+        list(f, "held-out rows that are also trained on", &self.overlap)?;
+        let Some(tokens) = &self.tokens else { return Ok(()) };
+        writeln!(
+            f,
+            "{} tokens, {} with loss; median row {}, longest {}",
+            tokens.n_tokens, tokens.n_target_tokens, tokens.median, tokens.longest
+        )?;
+        let most = tokens.lengths.iter().map(|b| b.n_rows).max().unwrap_or(0).max(1);
+        for bucket in &tokens.lengths {
+            let bar = "#".repeat((bucket.n_rows * BAR).div_ceil(most));
+            let line = format!("  up to {:>6}  {:>8}  {bar}", bucket.up_to_tokens, bucket.n_rows);
+            writeln!(f, "{}", line.trim_end())?;
+        }
+        list(f, "truncated", &tokens.truncated)?;
+        list(f, "without a token that carries loss", &tokens.without_loss)
+    }
+}
+
+impl fmt::Display for SameContent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} repeats {}", self.again, self.first)
+    }
+}
+
+/// A heading with a count, and the first few items; nothing where there are none.
+fn list<T: fmt::Display>(f: &mut fmt::Formatter<'_>, heading: &str, items: &[T]) -> fmt::Result {
+    if items.is_empty() {
+        return Ok(());
+    }
+    writeln!(f, "{heading}: {}", items.len())?;
+    for item in items.iter().take(LISTED) {
+        writeln!(f, "  {item}")?;
+    }
+    match items.len().saturating_sub(LISTED) {
+        0 => Ok(()),
+        more => writeln!(f, "  … and {more} more"),
+    }
+}

@@ -1,0 +1,146 @@
+//! Where every reader delivers its records: shapes are applied, problems placed and collected.
+
+use super::shapes::{self, FieldProblem};
+use super::{Place, Row};
+use crate::config::Shape;
+use crate::{Error, Result};
+use indexmap::IndexMap;
+use serde_json::{Map, Value};
+
+/// A data file after reading: usable rows, and everything that was wrong with the others.
+#[derive(Debug, Default)]
+pub struct RowsRead {
+    /// Usable rows in file order.
+    pub rows: Vec<Row>,
+    /// All problems in file order; a row with several bad fields has several.
+    pub problems: Vec<Error>,
+    /// Rows left out because of a problem. Problems of the file as a whole are not counted.
+    pub n_bad_rows: usize,
+    /// Shape of the rows: the one asked for, or that of the first row recognised.
+    pub shape: Option<Shape>,
+    /// Remarks that stop nothing, such as fields that are not used.
+    pub notes: Vec<String>,
+}
+
+impl RowsRead {
+    /// The rows, or every problem at once if there is any.
+    pub fn strict(self) -> Result<Vec<Row>> {
+        Error::all(self.problems)?;
+        Ok(self.rows)
+    }
+}
+
+/// Turns records into rows of one shape and keeps the problems.
+pub(super) struct Collector<'a> {
+    file: &'a str,
+    forced: Shape,
+    /// Shape in force and the line that set it.
+    shape: Option<(Shape, usize)>,
+    /// Unused field → line of its first appearance.
+    unused: IndexMap<String, usize>,
+    read: RowsRead,
+}
+
+impl<'a> Collector<'a> {
+    /// `file` as messages should name it; `shape` as the user asked for it.
+    pub fn new(file: &'a str, shape: Shape) -> Self {
+        Self { file, forced: shape, shape: None, unused: IndexMap::new(), read: RowsRead::default() }
+    }
+
+    /// The shape the user asked for.
+    pub fn forced_shape(&self) -> Shape {
+        self.forced
+    }
+
+    /// Problems so far.
+    pub fn n_problems(&self) -> usize {
+        self.read.problems.len()
+    }
+
+    /// A problem of the file as a whole. `at` follows the file's name: empty, or `:3`.
+    pub fn fault(&mut self, at: &str, problem: impl Into<String>, expected: impl Into<String>) {
+        self.read.problems.push(Error::input(format!("{}{at}", self.file), problem, expected));
+    }
+
+    /// A record that could not even be split into fields. `at` is the line, or `line:column`.
+    pub fn bad_row(&mut self, at: impl std::fmt::Display, problem: impl Into<String>, expected: impl Into<String>) {
+        self.read.n_bad_rows += 1;
+        self.fault(&format!(":{at}"), problem, expected);
+    }
+
+    /// A remark for the report.
+    pub fn note(&mut self, note: String) {
+        self.read.notes.push(format!("{}: {note}", self.file));
+    }
+
+    /// A record of named fields. `columns` are a table's column names, empty where the format has none.
+    pub fn record(&mut self, line: usize, fields: &Map<String, Value>, columns: &[String]) {
+        let Some(shape) = self.shape_of(line, fields) else { return };
+        let parsed = shapes::parse(fields, shape);
+        for field in parsed.unused {
+            self.unused.entry(field).or_insert(line);
+        }
+        match parsed.content {
+            Ok(content) => {
+                let place = Place { file: self.file.to_string(), line };
+                self.read.rows.push(Row { place, content });
+            }
+            Err(problems) => {
+                self.read.n_bad_rows += 1;
+                for FieldProblem { path, problem, expected } in problems {
+                    let at = locate(line, &path, columns);
+                    self.fault(&at, problem, expected);
+                }
+            }
+        }
+    }
+
+    /// The shape to read a record in; reports the record and returns `None` where there is none.
+    fn shape_of(&mut self, line: usize, fields: &Map<String, Value>) -> Option<Shape> {
+        if self.forced != Shape::Auto {
+            self.shape = Some((self.forced, line));
+            return Some(self.forced);
+        }
+        match (shapes::recognise(fields), self.shape) {
+            (Some(shape), None) => {
+                self.shape = Some((shape, line));
+                Some(shape)
+            }
+            (Some(shape), Some((first, _))) if shape == first => Some(shape),
+            (Some(shape), Some((first, first_line))) => {
+                self.bad_row(
+                    line,
+                    format!("is a row of shape {}", shapes::name(shape)),
+                    format!("{} as in line {first_line}, one shape a file", shapes::name(first)),
+                );
+                None
+            }
+            (None, _) => {
+                self.bad_row(line, shapes::list_fields(fields.keys()), shapes::EXPECTED_FIELDS);
+                None
+            }
+        }
+    }
+
+    /// Everything delivered. A file that gave neither a row nor a problem is itself a problem.
+    pub fn finish(mut self) -> RowsRead {
+        if self.read.rows.is_empty() && self.read.problems.is_empty() {
+            self.fault("", "holds no rows", "at least one row");
+        }
+        for (field, line) in std::mem::take(&mut self.unused) {
+            self.note(format!("field `{field}` is not used (first in line {line})"));
+        }
+        self.read.shape = self.shape.map(|(shape, _)| shape);
+        self.read
+    }
+}
+
+/// `:3` for the row, `:3: messages[2].role` for a field, `:3: column 2 (text)` for a table's cell.
+fn locate(line: usize, path: &str, columns: &[String]) -> String {
+    let top = path.split(['.', '[']).next().unwrap_or(path);
+    match columns.iter().position(|c| c == top) {
+        _ if path.is_empty() => format!(":{line}"),
+        Some(column) => format!(":{line}: column {} ({path})", column + 1),
+        None => format!(":{line}: {path}"),
+    }
+}

@@ -1,0 +1,269 @@
+//! The layers every decoder is built from, with the slots that methods fill.
+
+use super::params::{Param, ParamMut, Tape};
+use crate::ops;
+use burn::tensor::{Int, Tensor, TensorData};
+
+/// How one forward pass is made.
+#[derive(Clone, Copy)]
+pub struct Pass<'a> {
+    /// Records the trained parameters as leaves; `None` computes without a graph.
+    pub tape: Option<&'a Tape>,
+    /// Whether adapters take part; off gives the base model.
+    pub adapters: Adapters,
+    /// Seed of this pass's dropout; `None` drops nothing.
+    pub dropout_seed: Option<u64>,
+    /// Noise on the embeddings.
+    pub noise: Option<EmbeddingNoise>,
+}
+
+/// NEFTune's uniform noise on embeddings (2310.05914), as transformers adds it.
+#[derive(Clone, Copy, Debug)]
+pub struct EmbeddingNoise {
+    /// Its strength α.
+    pub alpha: f64,
+    /// Seed of this pass.
+    pub seed: u64,
+}
+
+impl EmbeddingNoise {
+    /// Adds noise of magnitude α / √(seq · hidden).
+    ///
+    /// # Shapes
+    /// `x` and the result: `[batch · seq, hidden]`
+    pub fn add_to(self, x: Tensor<2>, seq: usize) -> Tensor<2> {
+        let shape = x.dims();
+        let magnitude = (self.alpha / ((seq * shape[1]) as f64).sqrt()) as f32;
+        let noise = TensorData::new(ops::uniform_noise(shape[0] * shape[1], magnitude, self.seed), shape);
+        let noise = Tensor::from_data(noise, &x.device().without_autodiff());
+        x + noise
+    }
+}
+
+/// Whether what a method attached takes part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Adapters {
+    /// The tuned model.
+    On,
+    /// The base model.
+    Off,
+}
+
+impl Pass<'static> {
+    /// Evaluation and generation: no graph, no dropout.
+    pub const INFERENCE: Self = Self { tape: None, adapters: Adapters::On, dropout_seed: None, noise: None };
+    /// The same with everything attached switched off.
+    pub const BASE: Self = Self { tape: None, adapters: Adapters::Off, dropout_seed: None, noise: None };
+}
+
+/// Which axis of a stored weight is which.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Orientation {
+    /// `[d_out, d_in]`, PyTorch's `Linear`.
+    OutIn,
+    /// `[d_in, d_out]`, transformers' `Conv1D` (GPT-2).
+    InOut,
+}
+
+/// A linear layer with a slot for a low-rank update and one for a trained copy.
+#[derive(Clone, Debug)]
+pub struct Linear {
+    /// Dotted module name, as methods address it.
+    pub name: String,
+    /// The base weight.
+    pub weight: Param<2>,
+    /// The bias, where the layer has one.
+    pub bias: Option<Param<1>>,
+    /// Axes of `weight`.
+    pub orientation: Orientation,
+    /// LoRA's update.
+    pub low_rank: Option<LowRank>,
+    /// Trained copy that takes the base weight's place (PEFT's `modules_to_save`).
+    pub copy: Option<Param<2>>,
+}
+
+/// `scale · (dropout(x)·Aᵀ)·Bᵀ`
+#[derive(Clone, Debug)]
+pub struct LowRank {
+    /// Down-projection `[rank, d_in]`.
+    pub a: Param<2>,
+    /// Up-projection `[d_out, rank]`.
+    pub b: Param<2>,
+    /// alpha / rank, or alpha / √rank with rsLoRA.
+    pub scale: f64,
+    /// Share of the input's elements dropped in training.
+    pub dropout: f64,
+}
+
+impl Linear {
+    /// `[d_in, d_out]` of the map.
+    pub fn d_in_out(&self) -> [usize; 2] {
+        let [rows, columns] = self.weight.value.dims();
+        match self.orientation {
+            Orientation::OutIn => [columns, rows],
+            Orientation::InOut => [rows, columns],
+        }
+    }
+
+    /// # Shapes
+    /// `x`: `[tokens, d_in]` · result: `[tokens, d_out]`
+    pub fn forward(&self, x: Tensor<2>, pass: Pass) -> Tensor<2> {
+        let tuned = pass.adapters == Adapters::On;
+        let weight = self.copy.as_ref().filter(|_| tuned).unwrap_or(&self.weight).on(pass.tape);
+        let weight = match self.orientation {
+            Orientation::OutIn => weight.transpose(),
+            Orientation::InOut => weight,
+        };
+        let Some(low_rank) = self.low_rank.as_ref().filter(|_| tuned) else {
+            return self.add_bias(x.matmul(weight), pass);
+        };
+        let y = self.add_bias(x.clone().matmul(weight), pass);
+        y + low_rank.forward(x, pass)
+    }
+
+    fn add_bias(&self, y: Tensor<2>, pass: Pass) -> Tensor<2> {
+        match &self.bias {
+            Some(bias) => y + bias.on(pass.tape).unsqueeze(),
+            None => y,
+        }
+    }
+
+    /// The base weight with everything attached folded in, in its stored orientation.
+    pub fn merged_weight(&self) -> Tensor<2> {
+        self.effective_weight(Pass::INFERENCE)
+    }
+
+    /// The one matrix this pass multiplies by, in its stored orientation.
+    pub fn effective_weight(&self, pass: Pass) -> Tensor<2> {
+        let tuned = pass.adapters == Adapters::On;
+        let weight = self.copy.as_ref().filter(|_| tuned).unwrap_or(&self.weight).on(pass.tape);
+        let Some(low_rank) = self.low_rank.as_ref().filter(|_| tuned) else { return weight };
+        let update = low_rank.b.on(pass.tape).matmul(low_rank.a.on(pass.tape)).mul_scalar(low_rank.scale); // [d_out, d_in]
+        weight
+            + match self.orientation {
+                Orientation::OutIn => update,
+                Orientation::InOut => update.transpose(),
+            }
+    }
+
+    /// Every parameter, in saving order.
+    pub fn params_mut(&mut self) -> Vec<ParamMut<'_>> {
+        let mut params = vec![ParamMut::Matrix(&mut self.weight)];
+        params.extend(self.bias.as_mut().map(ParamMut::Vector));
+        params.extend(self.copy.as_mut().map(ParamMut::Matrix));
+        if let Some(low_rank) = &mut self.low_rank {
+            params.push(ParamMut::Matrix(&mut low_rank.a));
+            params.push(ParamMut::Matrix(&mut low_rank.b));
+        }
+        params
+    }
+}
+
+impl LowRank {
+    fn forward(&self, x: Tensor<2>, pass: Pass) -> Tensor<2> {
+        let x = match pass.dropout_seed.filter(|_| self.dropout > 0.0) {
+            Some(seed) => drop_elements(x, self.dropout, seed ^ name_hash(&self.a.name)),
+            None => x,
+        };
+        let down = x.matmul(self.a.on(pass.tape).transpose()); // [tokens, rank]
+        // Scaling the small factor costs less than scaling the product.
+        down.matmul(self.b.on(pass.tape).transpose().mul_scalar(self.scale))
+    }
+}
+
+fn drop_elements(x: Tensor<2>, rate: f64, seed: u64) -> Tensor<2> {
+    let shape = x.dims();
+    let mask = TensorData::new(ops::dropout_mask(shape[0] * shape[1], rate, seed), shape);
+    let mask = Tensor::from_data(mask, &x.device().without_autodiff());
+    x * mask
+}
+
+/// FNV-1a: layers must draw different masks from one seed, on every platform alike.
+fn name_hash(name: &str) -> u64 {
+    name.bytes().fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// Which normalisation a model uses.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum NormKind {
+    /// Root mean square; Gemma stores its weight minus one.
+    Rms {
+        /// Added to the mean square.
+        epsilon: f32,
+        /// Added to the stored weight: 0, or 1 for Gemma.
+        offset: f32,
+    },
+    /// Layer normalisation with bias.
+    Layer {
+        /// Added to the variance.
+        epsilon: f32,
+    },
+}
+
+/// A normalisation layer.
+#[derive(Clone, Debug)]
+pub struct Norm {
+    /// Its kind.
+    pub kind: NormKind,
+    /// `[d]`
+    pub weight: Param<1>,
+    /// `[d]`, layer normalisation only.
+    pub bias: Option<Param<1>>,
+}
+
+impl Norm {
+    /// Normalises the last dimension.
+    pub fn forward<const D: usize>(&self, x: Tensor<D>, pass: Pass) -> Tensor<D> {
+        let weight = self.weight.on(pass.tape);
+        match (self.kind, &self.bias) {
+            (NormKind::Rms { epsilon, offset }, _) => {
+                let weight = if offset == 0.0 { weight } else { weight.add_scalar(offset) };
+                ops::rms_norm(x, weight, epsilon)
+            }
+            (NormKind::Layer { epsilon }, bias) => {
+                let zero = || weight.clone().zeros_like();
+                let bias = bias.as_ref().map_or_else(zero, |b| b.on(pass.tape));
+                ops::layer_norm(x, weight, bias, epsilon)
+            }
+        }
+    }
+
+    /// Every parameter, in saving order.
+    pub fn params_mut(&mut self) -> Vec<ParamMut<'_>> {
+        let mut params = vec![ParamMut::Vector(&mut self.weight)];
+        params.extend(self.bias.as_mut().map(ParamMut::Vector));
+        params
+    }
+}
+
+/// A table of vectors by token id or position.
+#[derive(Clone, Debug)]
+pub struct Embedding {
+    /// Dotted module name.
+    pub name: String,
+    /// `[entries, d]`
+    pub weight: Param<2>,
+    /// Trained copy that takes its place (PEFT's `modules_to_save`).
+    pub copy: Option<Param<2>>,
+}
+
+impl Embedding {
+    /// # Shapes
+    /// `ids`: `[tokens]` · result: `[tokens, d]`
+    pub fn forward(&self, ids: Tensor<1, Int>, pass: Pass) -> Tensor<2> {
+        self.table(pass).select(0, ids)
+    }
+
+    /// The table that takes part in this pass.
+    pub fn table(&self, pass: Pass) -> Tensor<2> {
+        let tuned = pass.adapters == Adapters::On;
+        self.copy.as_ref().filter(|_| tuned).unwrap_or(&self.weight).on(pass.tape)
+    }
+
+    /// Every parameter, in saving order.
+    pub fn params_mut(&mut self) -> Vec<ParamMut<'_>> {
+        let mut params = vec![ParamMut::Matrix(&mut self.weight)];
+        params.extend(self.copy.as_mut().map(ParamMut::Matrix));
+        params
+    }
+}

@@ -1,0 +1,178 @@
+//! Builds a decoder from a model's files, tensor by tensor.
+
+use super::block::{Attention, Block, Mlp, Qkv};
+use super::decoder::CausalLm;
+use super::layers::{Embedding, Linear, Norm, NormKind, Orientation};
+use super::params::Param;
+use super::spec::Spec;
+use crate::protocol::Event;
+use crate::store::{HostTensor, Store, model_files::ModelFiles};
+use crate::{Error, Result};
+use burn::tensor::{Device, Tensor, TensorData};
+
+impl CausalLm {
+    /// Loads the model onto `device`. Peak memory is the model plus one tensor.
+    ///
+    /// Every missing tensor and every wrong shape is found from the headers, before a value is read.
+    pub async fn load<S: Store>(files: &ModelFiles<'_, S>, device: &Device, events: &mut dyn FnMut(Event)) -> Result<Self> {
+        let spec = Spec::from_config(files.config())?;
+        let mut check = Loader::new(files, device, events, Step::Check);
+        check.model(&spec).await?;
+        let (errors, total) = (std::mem::take(&mut check.errors), check.done);
+        Error::all(errors)?;
+        let mut read = Loader::new(files, device, events, Step::Read { total });
+        read.model(&spec).await
+    }
+}
+
+/// The model is walked twice by the same code: once to compare headers with the architecture, once to read.
+#[derive(Clone, Copy, PartialEq)]
+enum Step {
+    Check,
+    Read { total: u64 },
+}
+
+struct Loader<'a, 's, S: Store> {
+    files: &'a ModelFiles<'s, S>,
+    device: &'a Device,
+    events: &'a mut dyn FnMut(Event),
+    step: Step,
+    /// What the names in the file begin with, in place of the architecture's own prefix.
+    strip_base: bool,
+    errors: Vec<Error>,
+    done: u64,
+}
+
+impl<'a, 's, S: Store> Loader<'a, 's, S> {
+    fn new(files: &'a ModelFiles<'s, S>, device: &'a Device, events: &'a mut dyn FnMut(Event), step: Step) -> Self {
+        Self { files, device, events, step, strip_base: false, errors: Vec::new(), done: 0 }
+    }
+
+    async fn model(&mut self, spec: &Spec) -> Result<CausalLm> {
+        let names = spec.names;
+        // Some checkpoints hold the bare decoder, without the causal-LM wrapper's prefix.
+        self.strip_base = self.files.info(&format!("{}{}.weight", names.base, names.embed)).is_none();
+        let embed = self.embedding(&format!("{}{}", names.base, names.embed), spec.vocab_size, spec, None).await?;
+        let positions = if spec.learned_positions {
+            Some(self.embedding(&format!("{}{}", names.base, names.positions), spec.max_positions, spec, None).await?)
+        } else {
+            None
+        };
+        let mut blocks = Vec::with_capacity(spec.layers.len());
+        for i in 0..spec.layers.len() {
+            blocks.push(self.block(&format!("{}{}.{i}.", names.base, names.layers), spec).await?);
+        }
+        let norm = self.norm(&format!("{}{}", names.base, names.norm_final), spec.hidden_size, spec.norm).await?;
+        let head = if spec.tied {
+            None
+        } else {
+            Some(self.linear("lm_head", [spec.hidden_size, spec.vocab_size], false, Orientation::OutIn).await?)
+        };
+        let config = self.files.config().clone();
+        Ok(CausalLm { spec: spec.clone(), config, embed, positions, blocks, norm, head, attached: None, device: self.device.clone() })
+    }
+
+    async fn block(&mut self, prefix: &str, spec: &Spec) -> Result<Block> {
+        let names = spec.names;
+        let (hidden, q_width, kv_width) = (spec.hidden_size, spec.n_heads * spec.head_dim, spec.n_kv_heads * spec.head_dim);
+        let orientation = if names.conv1d { Orientation::InOut } else { Orientation::OutIn };
+        let at = |name: &str| format!("{prefix}{name}");
+        let qkv = match names.qkv {
+            Some(name) => Qkv::Merged(self.linear(&at(name), [hidden, q_width + 2 * kv_width], spec.qkv_bias, orientation).await?),
+            None => Qkv::Split([
+                self.linear(&at(names.q), [hidden, q_width], spec.qkv_bias, orientation).await?,
+                self.linear(&at(names.k), [hidden, kv_width], spec.qkv_bias, orientation).await?,
+                self.linear(&at(names.v), [hidden, kv_width], spec.qkv_bias, orientation).await?,
+            ]),
+        };
+        let qk_norm = if spec.qk_norm {
+            let q = self.norm(&at("self_attn.q_norm"), spec.head_dim, spec.norm).await?;
+            Some([q, self.norm(&at("self_attn.k_norm"), spec.head_dim, spec.norm).await?])
+        } else {
+            None
+        };
+        let o = self.linear(&at(names.o), [q_width, hidden], spec.o_bias, orientation).await?;
+        let gate = if spec.gated {
+            Some(self.linear(&at(names.gate), [hidden, spec.intermediate_size], spec.mlp_bias, orientation).await?)
+        } else {
+            None
+        };
+        let up = self.linear(&at(names.up), [hidden, spec.intermediate_size], spec.mlp_bias, orientation).await?;
+        let down = self.linear(&at(names.down), [spec.intermediate_size, hidden], spec.mlp_bias, orientation).await?;
+        let norms_after = if spec.norm_after {
+            let attention = self.norm(&at("post_attention_layernorm"), hidden, spec.norm).await?;
+            Some([attention, self.norm(&at("post_feedforward_layernorm"), hidden, spec.norm).await?])
+        } else {
+            None
+        };
+        Ok(Block {
+            norm_attention: self.norm(&at(names.norm_attention), hidden, spec.norm).await?,
+            attention: Attention::new(spec, qkv, o, qk_norm),
+            norm_mlp: self.norm(&at(names.norm_mlp), hidden, spec.norm).await?,
+            mlp: Mlp { gate, up, down, activation: spec.activation },
+            norms_after,
+        })
+    }
+
+    async fn embedding(&mut self, name: &str, entries: usize, spec: &Spec, copy: Option<Param<2>>) -> Result<Embedding> {
+        let weight = self.matrix(&format!("{name}.weight"), [entries, spec.hidden_size]).await?;
+        Ok(Embedding { name: name.to_string(), weight, copy })
+    }
+
+    async fn linear(&mut self, name: &str, [d_in, d_out]: [usize; 2], biased: bool, orientation: Orientation) -> Result<Linear> {
+        let shape = match orientation {
+            Orientation::OutIn => [d_out, d_in],
+            Orientation::InOut => [d_in, d_out],
+        };
+        let weight = self.matrix(&format!("{name}.weight"), shape).await?;
+        let bias = if biased { Some(self.vector(&format!("{name}.bias"), d_out).await?) } else { None };
+        Ok(Linear { name: name.to_string(), weight, bias, orientation, low_rank: None, copy: None })
+    }
+
+    async fn norm(&mut self, name: &str, d: usize, kind: NormKind) -> Result<Norm> {
+        let weight = self.vector(&format!("{name}.weight"), d).await?;
+        let bias = match kind {
+            NormKind::Layer { .. } => Some(self.vector(&format!("{name}.bias"), d).await?),
+            NormKind::Rms { .. } => None,
+        };
+        Ok(Norm { kind, weight, bias })
+    }
+
+    async fn matrix(&mut self, name: &str, shape: [usize; 2]) -> Result<Param<2>> {
+        let value = match self.read(name, &shape).await? {
+            Some(host) => Tensor::from_data(TensorData::new(host.values, shape), self.device),
+            None => Tensor::empty([1, 1], self.device),
+        };
+        Ok(Param::new(name, value))
+    }
+
+    async fn vector(&mut self, name: &str, d: usize) -> Result<Param<1>> {
+        let value = match self.read(name, &[d]).await? {
+            Some(host) => Tensor::from_data(TensorData::new(host.values, [d]), self.device),
+            None => Tensor::empty([1], self.device),
+        };
+        Ok(Param::new(name, value))
+    }
+
+    /// The tensor, or `None` while checking.
+    async fn read(&mut self, name: &str, shape: &[usize]) -> Result<Option<HostTensor>> {
+        let stored = self.stored_name(name);
+        let Some(info) = self.files.info(stored) else {
+            self.errors.push(Error::input(name, "no such tensor in the model's files", format!("shape {shape:?}")));
+            return Ok(None);
+        };
+        if info.shape != shape {
+            self.errors.push(Error::input(name, format!("shape {:?}", info.shape), format!("shape {shape:?} as config.json states")));
+            return Ok(None);
+        }
+        self.done += info.n_bytes;
+        let Step::Read { total } = self.step else { return Ok(None) };
+        let host = self.files.tensor(stored).await?;
+        (self.events)(Event::Progress { task: "loading model".into(), done: self.done, total });
+        Ok(Some(host))
+    }
+
+    fn stored_name<'n>(&self, name: &'n str) -> &'n str {
+        if self.strip_base { name.split_once('.').map_or(name, |(_, rest)| rest) } else { name }
+    }
+}

@@ -1,0 +1,3 @@
+//! Objectives: pure functions from a model and a batch to a loss and its gradients, one file each.
+
+pub mod sft;

@@ -1,0 +1,188 @@
+//! Attention's masked softmax: scores → probabilities.
+
+use super::cpu::math::{dot, exp, max, sum};
+use super::cpu::{dense, last_dim, rows, values};
+use burn::backend::autodiff::{
+    checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
+    grads::Gradients,
+    ops::{Backward, Ops, OpsKind, unary},
+};
+use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension, tensor::FloatTensor};
+use burn::tensor::{Device, Tensor, TensorData, activation};
+
+/// What a token must not see, in a form that stays finite in f32 softmax.
+const BLOCKED: f32 = -1e30;
+
+/// Additive mask: 0 where the query may look, a very negative number elsewhere.
+///
+/// A query at `q` sees a key at `k` when both lie in the same segment, `k` is not later than `q`,
+/// and, with a sliding window, less than `window` positions back. Padding (segment 0) sees itself.
+///
+/// # Shapes
+/// `positions`, `segments`: `[batch, seq]`, row-major · result: `[batch, seq, seq]`
+pub fn causal_mask(positions: &[i32], segments: &[i32], batch: usize, window: Option<usize>, device: &Device) -> Tensor<3> {
+    let seq = positions.len() / batch.max(1);
+    let mut mask = vec![BLOCKED; batch * seq * seq];
+    for b in 0..batch {
+        let (p, s) = (&positions[b * seq..][..seq], &segments[b * seq..][..seq]);
+        for q in 0..seq {
+            for k in 0..=q {
+                let near = window.is_none_or(|w| ((p[q] - p[k]).unsigned_abs() as usize) < w);
+                let alike = s[q] == s[k] && s[q] != 0;
+                if k == q || (alike && near) {
+                    mask[(b * seq + q) * seq + k] = 0.0;
+                }
+            }
+        }
+    }
+    Tensor::from_data(TensorData::new(mask, [batch, seq, seq]), device)
+}
+
+/// The mask of the next `n_new` tokens of one sequence of which `past` tokens are cached.
+///
+/// # Shapes
+/// result: `[1, n_new, past + n_new]`
+pub fn continuation_mask(past: usize, n_new: usize, window: Option<usize>, device: &Device) -> Tensor<3> {
+    let n_keys = past + n_new;
+    let sees = |q: usize, k: usize| k <= q && window.is_none_or(|w| q - k < w);
+    let mask = (past..n_keys).flat_map(|q| (0..n_keys).map(move |k| (q, k))).map(|(q, k)| if sees(q, k) { 0.0 } else { BLOCKED }).collect();
+    Tensor::from_data(TensorData::new(mask, [1, n_new, n_keys]), device)
+}
+
+/// `softmax(scale · scores + mask)` over the keys.
+///
+/// The rows of one key-value head hold its whole group of query heads, one after the other, so that
+/// grouped-query attention needs no copies of keys and values.
+///
+/// # Shapes
+/// `scores`: `[batch, kv_heads, group · queries, keys]` · `mask`: `[batch, queries, keys]` · result: as `scores`
+pub fn masked_softmax(scores: Tensor<4>, mask: &Tensor<3>, scale: f32) -> Tensor<4> {
+    if super::on_cpu(&scores) {
+        let p = <Dispatch as MaskedSoftmax>::masked_softmax(scores.into_dispatch(), mask.clone().into_dispatch(), scale);
+        return Tensor::from_dispatch(p);
+    }
+    reference(scores, mask, scale)
+}
+
+fn reference(scores: Tensor<4>, mask: &Tensor<3>, scale: f32) -> Tensor<4> {
+    let [batch, kv_heads, rows, keys] = scores.dims();
+    let queries = mask.dims()[1];
+    let grouped: Tensor<5> = scores.reshape([batch, kv_heads, rows / queries, queries, keys]);
+    let mask: Tensor<5> = mask.clone().reshape([batch, 1, 1, queries, keys]);
+    activation::softmax(grouped.mul_scalar(scale) + mask, 4).reshape([batch, kv_heads, rows, keys])
+}
+
+#[backend_extension(Flex, Autodiff)]
+trait MaskedSoftmax: Backend {
+    fn masked_softmax(scores: FloatTensor<Self>, mask: FloatTensor<Self>, scale: f32) -> FloatTensor<Self>;
+}
+
+trait MaskedSoftmaxKernel: Backend {
+    fn forward(scores: FloatTensor<Self>, mask: FloatTensor<Self>, scale: f32) -> FloatTensor<Self>;
+    fn backward(probabilities: FloatTensor<Self>, grad: FloatTensor<Self>, scale: f32) -> FloatTensor<Self>;
+}
+
+impl MaskedSoftmax for Flex {
+    fn masked_softmax(scores: FloatTensor<Self>, mask: FloatTensor<Self>, scale: f32) -> FloatTensor<Self> {
+        Self::forward(scores, mask, scale)
+    }
+}
+
+impl<B: MaskedSoftmaxKernel, C: CheckpointStrategy> MaskedSoftmax for Autodiff<B, C> {
+    fn masked_softmax(scores: FloatTensor<Self>, mask: FloatTensor<Self>, scale: f32) -> FloatTensor<Self> {
+        let mask = mask.into_primitive();
+        let (scores, node) = scores.into_parts();
+        let p = B::forward(scores, mask, scale);
+        match MaskedSoftmaxBackward.prepare::<C>([node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish((p.clone(), scale), p),
+            OpsKind::UnTracked(prep) => prep.finish(p),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct MaskedSoftmaxBackward;
+
+impl<B: MaskedSoftmaxKernel> Backward<B, 1> for MaskedSoftmaxBackward {
+    type State = (B::FloatTensorPrimitive, f32);
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let (p, scale) = ops.state;
+        unary::<B, _>(ops.parents, ops.node, grads, |grad| B::backward(p, grad, scale));
+    }
+}
+
+impl MaskedSoftmaxKernel for Flex {
+    fn forward(scores: FloatTensor<Self>, mask: FloatTensor<Self>, scale: f32) -> FloatTensor<Self> {
+        let (mut scores, mask) = (dense(scores), dense(mask));
+        let [batch, queries, keys] = mask.layout().shape().dims();
+        let n_rows = scores.layout().num_elements() / keys.max(1);
+        let rows_per_item = n_rows / batch.max(1);
+        let masks = values(&mask);
+        rows::for_each(scores.storage_mut::<f32>(), keys, #[inline(always)] |row, x| {
+            let (b, q) = (row / rows_per_item, row % queries);
+            let mask = &masks[(b * queries + q) * keys..][..keys];
+            for (x, &m) in x.iter_mut().zip(mask) {
+                *x = *x * scale + m;
+            }
+            let largest = max(x);
+            for x in x.iter_mut() {
+                *x = exp(*x - largest);
+            }
+            let r = 1.0 / sum(x);
+            for x in x.iter_mut() {
+                *x *= r;
+            }
+        });
+        scores
+    }
+
+    // dscores = scale · p · (g − Σ g·p)
+    fn backward(probabilities: FloatTensor<Self>, grad: FloatTensor<Self>, scale: f32) -> FloatTensor<Self> {
+        let (p, mut grad) = (dense(probabilities), dense(grad));
+        let keys = last_dim(&p);
+        let ps = values(&p);
+        rows::for_each(grad.storage_mut::<f32>(), keys, #[inline(always)] |row, g| {
+            let p = &ps[row * keys..][..keys];
+            let c = dot(g, p);
+            for (g, &p) in g.iter_mut().zip(p) {
+                *g = scale * p * (*g - c);
+            }
+        });
+        let shape = p.layout().shape().clone();
+        debug_assert_eq!(grad.layout().shape(), &shape);
+        grad
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::testing::{assert_close, random};
+
+    #[test]
+    fn fused_softmax_equals_reference_forward_and_backward() {
+        let positions = [0, 1, 2, 0, 1, 0, 1, 2, 3, 0];
+        let segments = [1, 1, 1, 2, 2, 1, 1, 1, 1, 0];
+        for window in [None, Some(2)] {
+            let mask = causal_mask(&positions, &segments, 2, window, &Device::flex());
+            let run = |f: fn(Tensor<4>, &Tensor<3>, f32) -> Tensor<4>| {
+                let x = random::<4>([2, 3, 10, 5], 1).mul_scalar(4.0).autodiff().require_grad();
+                let y = f(x.clone(), &mask, 0.3);
+                let grads = (y.clone() * random::<4>([2, 3, 10, 5], 2)).sum().backward();
+                (y.inner(), x.grad(&grads).expect("x is tracked"))
+            };
+            let (fused, plain) = (run(masked_softmax), run(reference));
+            assert_close(fused.0, plain.0, 1e-6);
+            assert_close(fused.1, plain.1, 1e-6);
+        }
+    }
+
+    #[test]
+    fn packed_rows_do_not_see_each_other() {
+        let mask = causal_mask(&[0, 1, 0, 1], &[1, 1, 2, 2], 1, None, &Device::flex());
+        let open: Vec<bool> = mask.into_data().as_slice::<f32>().expect("f32").iter().map(|&m| m == 0.0).collect();
+        let (y, n) = (true, false);
+        assert_eq!(open, [y, n, n, n, y, y, n, n, n, n, y, n, n, n, y, y]);
+    }
+}

@@ -1,0 +1,30 @@
+//! What the fused CPU forms share: access to flex's storage, threads over rows, vectorised `exp`.
+
+pub(super) mod math;
+#[cfg_attr(target_arch = "wasm32", path = "rows_single.rs")]
+pub(super) mod rows;
+
+use burn::backend::flex::{FlexTensor, Layout};
+use burn::tensor::{Bytes, DType, Shape};
+
+/// The tensor as a dense row-major one starting at 0, without a copy where it already is.
+pub(super) fn dense(x: FlexTensor) -> FlexTensor {
+    let whole = x.is_contiguous() && x.layout().start_offset() == 0;
+    if whole && x.bytes().len() == x.layout().num_elements() * size_of::<f32>() { x } else { x.to_contiguous() }
+}
+
+/// The values of a [`dense`] f32 tensor.
+pub(super) fn values(x: &FlexTensor) -> &[f32] {
+    &x.storage::<f32>()[..x.layout().num_elements()]
+}
+
+/// A tensor around values already in row-major order.
+pub(super) fn tensor(values: Vec<f32>, shape: Shape) -> FlexTensor {
+    FlexTensor::new(Bytes::from_elems(values), Layout::contiguous(shape), DType::F32)
+}
+
+/// Length of the last dimension.
+pub(super) fn last_dim(x: &FlexTensor) -> usize {
+    let shape = x.layout().shape();
+    shape[shape.num_dims() - 1]
+}

@@ -1,0 +1,56 @@
+//! Numeric functions that burn lacks or has slowly.
+//!
+//! Each file holds one function with its plain reference in burn's own operations, which every
+//! backend runs and every fused form is tested against. On the CPU a fused form with its own
+//! backward replaces it, registered through burn's backend extension.
+
+mod activation;
+mod attention;
+mod cpu;
+mod cross_entropy;
+mod dropout;
+mod norm;
+mod rope;
+
+pub use activation::{Activation, gated_activation};
+pub use attention::{causal_mask, continuation_mask, masked_softmax};
+pub use cross_entropy::{CrossEntropy, softmax_cross_entropy};
+pub use dropout::{dropout_mask, uniform_noise};
+pub use norm::{layer_norm, rms_norm};
+pub use rope::rotate_half;
+
+use burn::backend::DispatchDevice;
+use burn::tensor::{Device, Tensor};
+
+/// Whether the fused CPU forms serve this device.
+fn is_cpu(device: &Device) -> bool {
+    matches!(device.clone().without_autodiff().as_dispatch(), DispatchDevice::Flex(_))
+}
+
+/// Whether the fused CPU forms serve this tensor.
+fn on_cpu<const D: usize>(x: &Tensor<D>) -> bool {
+    is_cpu(&x.device())
+}
+
+#[cfg(test)]
+mod testing {
+    use burn::tensor::{Device, Tensor, TensorData};
+    use rand::{RngExt, SeedableRng};
+
+    /// Values in −2..2, the same for the same seed.
+    pub fn random<const D: usize>(shape: [usize; D], seed: u64) -> Tensor<D> {
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
+        let values: Vec<f32> = (0..shape.iter().product()).map(|_| rng.random::<f32>() * 4.0 - 2.0).collect();
+        Tensor::from_data(TensorData::new(values, shape), &Device::flex())
+    }
+
+    /// Asserts |a − b| ≤ tolerance · (1 + |b|) everywhere.
+    pub fn assert_close<const D: usize>(a: Tensor<D>, b: Tensor<D>, tolerance: f32) {
+        assert_eq!(a.dims(), b.dims());
+        let (a, b) = (a.into_data(), b.into_data());
+        let (a, b) = (a.as_slice::<f32>().expect("f32"), b.as_slice::<f32>().expect("f32"));
+        for (i, (x, y)) in a.iter().zip(b).enumerate() {
+            assert!((x - y).abs() <= tolerance * (1.0 + y.abs()), "element {i}: {x} is not {y}");
+        }
+    }
+}
