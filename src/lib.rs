@@ -9,6 +9,7 @@
 
 pub mod error;
 pub mod config;
+pub mod device;
 pub mod store;
 pub mod tokenizer;
 pub mod data;
@@ -17,6 +18,9 @@ pub mod models;
 pub mod ops;
 pub mod objectives;
 pub mod protocol;
+pub mod eval;
+pub mod train;
+pub mod session;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod native;
 

@@ -3,6 +3,15 @@
 
 use serde::{Deserialize, Serialize};
 
+/// The listener's answer to an [`Event`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Control {
+    /// Go on.
+    Continue,
+    /// Stop at the next safe point and keep what is done: a checkpoint is written first.
+    Stop,
+}
+
 /// One line of `metrics.jsonl`, and what the progress display shows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]

@@ -5,6 +5,7 @@
 //! resulting [`Setting`] table.
 
 mod settings;
+mod validate;
 
 pub use settings::{Setting, apply_override, table};
 pub(crate) use settings::settings;

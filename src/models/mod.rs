@@ -8,6 +8,7 @@ mod block;
 mod decoder;
 mod gemma3;
 mod gpt2;
+mod host;
 mod layers;
 mod llama;
 mod load;
@@ -18,6 +19,7 @@ mod spec;
 
 pub use attach::Attached;
 pub use decoder::{Cache, CausalLm, Context};
+pub use host::read_scalars;
 pub use layers::{Adapters, EmbeddingNoise, Linear, LowRank, Pass};
 pub use params::{AnyTensor, NamedTensors, Param, ParamMut, Tape, add_all};
 pub use spec::{SUPPORTED, Spec};

@@ -1,3 +1,6 @@
 //! Objectives: pure functions from a model and a batch to a loss and its gradients, one file each.
 
 pub mod sft;
+mod trainee;
+
+pub use trainee::{Sft, Trainee};

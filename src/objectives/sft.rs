@@ -2,6 +2,7 @@
 //!
 //! Continued pre-training is the same on rows whose every token is a target.
 
+use super::{EvalOutput, LossOutput, Trainee};
 use crate::data::Batch;
 use crate::models::{Adapters, CausalLm, Context, EmbeddingNoise, NamedTensors, Pass, Tape, add_all};
 use crate::ops::{self, CrossEntropy};
@@ -19,22 +20,34 @@ pub struct SftOptions {
     pub gradient_checkpointing: bool,
 }
 
-/// Loss and gradients of one micro-batch.
-#[derive(Debug)]
-pub struct LossOutput {
-    /// Weighted negative log-likelihood over the denominator, `[1]`, plain.
-    pub loss: Tensor<1>,
-    /// Gradients of the trained parameters, plain.
-    pub grads: NamedTensors,
+/// A model trained by this objective.
+pub struct Sft {
+    /// The model, its method attached.
+    pub model: CausalLm,
+    /// What changes the loss besides the batch.
+    pub options: SftOptions,
 }
 
-/// Held-out figures of one batch, plain and unread.
-#[derive(Debug)]
-pub struct EvalOutput {
-    /// Weighted negative log-likelihood, summed; `[1]`
-    pub nll_sum: Tensor<1>,
-    /// Targets that have the largest logit; `[1]`
-    pub n_correct: Tensor<1>,
+impl Trainee for Sft {
+    fn trainable(&self) -> NamedTensors {
+        self.model.trainable()
+    }
+
+    fn set_trainable(&mut self, values: NamedTensors) -> Result<()> {
+        self.model.set_trainable(values)
+    }
+
+    fn total_params(&self) -> usize {
+        self.model.total_params()
+    }
+
+    fn loss_and_grads(&self, batch: &Batch, denominator: f64, seed: u64) -> Result<LossOutput> {
+        loss_and_grads(&self.model, batch, denominator, &self.options, seed)
+    }
+
+    fn evaluate(&self, batch: &Batch) -> Result<EvalOutput> {
+        evaluate(&self.model, batch)
+    }
 }
 
 /// Rows of logits computed at a time: bounds memory at `CHUNK · vocab` floats, whatever the batch.

@@ -1,1 +1,56 @@
-fn main() {}
+//! Development tasks: `cargo xtask test | demo | bench | cache`. One file a task.
+//!
+//! Each task sets up what it needs on a machine that has only rustup, a C compiler and Python.
+
+mod bench;
+mod cache;
+mod demo;
+mod house;
+mod licenses;
+mod process;
+mod setup;
+mod test;
+
+use clap::{Parser, Subcommand};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "attune's development tasks")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Set everything up, then run every check and every test.
+    Test(test::Args),
+    /// Set everything up, then fine-tune SmolLM2-135M on movie reviews and show accuracy before and after.
+    Demo(demo::Args),
+    /// Time training and generation, beside transformers + PEFT where a Python with torch is found.
+    Bench(bench::Args),
+    /// Show where builds, models and data are cached, or clean the builds.
+    Cache(cache::Args),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().task {
+        Task::Test(args) => test::run(&args),
+        Task::Demo(args) => demo::run(&args),
+        Task::Bench(args) => bench::run(&args),
+        Task::Cache(args) => cache::run(&args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The repository's root: where the workspace's `Cargo.toml` lies.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap_or_else(|_| PathBuf::from("."))
+}

@@ -1,0 +1,116 @@
+//! `attune train [RUN.toml] [--SETTING VALUE …]`
+
+use super::progress::{Json, Progress};
+use super::{args, data, json, paint, run_file, stop};
+use attune::config::{self, Run, Setting};
+use attune::native::{self, FileStore};
+use attune::protocol::Control;
+use attune::session::{self, Prepared, RUN_FILE};
+use attune::store::model_files::ModelFiles;
+use attune::tokenizer::Tokenizer;
+use attune::train::Start;
+use attune::{Error, Result};
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use std::path::Path;
+
+/// The arguments of `train`: a flag for every setting.
+pub fn command(command: Command) -> Result<Command> {
+    let command = command
+        .about("Fine-tune a model on rows of text")
+        .long_about(
+            "Fine-tune a model on rows of text.\n\n\
+             Settings come from the run file, then from flags, then from --set; the later win. \
+             The settings in force are saved as run.toml in the run's folder.",
+        )
+        .arg(Arg::new("run-file").value_name("RUN.toml").help("Run file; flags win over what it says"))
+        .arg(
+            Arg::new("set")
+                .long("set")
+                .value_name("KEY=VALUE")
+                .action(ArgAction::Append)
+                .help("Any setting by its name in the run file, as train.learning_rate=1e-4; wins over flags"),
+        )
+        .arg(
+            Arg::new("resume")
+                .long("resume")
+                .action(ArgAction::SetTrue)
+                .help("Go on from the newest checkpoint in the run's folder, with the settings saved there"),
+        )
+        .arg(
+            Arg::new("print-config")
+                .long("print-config")
+                .action(ArgAction::SetTrue)
+                .help("Print the run file in force and stop"),
+        )
+        .arg(args::method_flag());
+    Ok(args::add_flags(command, &settings(), &run_file::defaults()?))
+}
+
+/// Runs `attune train`.
+pub fn run(matches: &ArgMatches) -> Result<()> {
+    let run = assemble(matches)?;
+    if matches.get_flag("print-config") {
+        paint::line(run.to_toml()?.trim_end());
+        return Ok(());
+    }
+    run.validate()?;
+    let mut progress = Progress::new(json(matches));
+    let start = if matches.get_flag("resume") { Start::Resume } else { Start::Fresh };
+    let (store, key) = native::resolve_model(&run.model, &mut |event| progress.event(&event))?;
+    progress.finish();
+    let files = native::block_on(ModelFiles::open(&store, &key))?;
+    let tokenizer = session::tokenizer_of(&files)?;
+    let rows = prepare(&run, &tokenizer)?;
+    if json(matches) == Json::No {
+        eprint!("{}", rows.report);
+    }
+    stop::listen()?;
+    let out = FileStore::new(&run.out);
+    let work = session::Work { run: &run, files: &files, tokenizer: &tokenizer, store: &out };
+    let outcome = native::block_on(session::train(work, rows, start, &mut |event| {
+        progress.event(&event);
+        if stop::requested() { Control::Stop } else { Control::Continue }
+    }));
+    progress.finish();
+    outcome.map(|_| ())
+}
+
+fn prepare(run: &Run, tokenizer: &Tokenizer) -> Result<Prepared> {
+    let read = |path: &Option<String>| path.as_deref().map(data::read_file).transpose();
+    let Some(train) = read(&run.data.path)? else {
+        return Err(Error::input("data.path", "not given", "a file of training rows"));
+    };
+    session::prepare(run, &train, read(&run.data.eval_path)?.as_ref(), tokenizer)
+}
+
+fn settings() -> Vec<&'static Setting> {
+    config::table().collect()
+}
+
+fn assemble(matches: &ArgMatches) -> Result<Run> {
+    let flags = args::given(matches, &settings());
+    let named = matches.get_one::<String>("run-file").cloned();
+    let file = match named.or_else(|| saved_run_file(matches, &flags)) {
+        None => None,
+        Some(path) => {
+            let text = std::fs::read_to_string(&path).map_err(|source| Error::io("read", &path, source))?;
+            Some((path, text))
+        }
+    };
+    run_file::assemble(&run_file::Sources {
+        file: file.as_ref().map(|(path, text)| (path.as_str(), text.as_str())),
+        method: matches.get_one::<String>("method").map(String::as_str),
+        flags,
+        overrides: matches.get_many::<String>("set").into_iter().flatten().map(String::as_str).collect(),
+    })
+}
+
+/// `--resume --out DIR` alone is enough: the run's folder holds its settings.
+fn saved_run_file(matches: &ArgMatches, flags: &[args::Given]) -> Option<String> {
+    if !matches.get_flag("resume") {
+        return None;
+    }
+    let out = flags.iter().find(|given| given.setting.key() == "out").and_then(|given| given.value.as_str());
+    let path = Path::new(out.unwrap_or(&Run::default().out)).join(RUN_FILE);
+    path.exists().then(|| path.display().to_string())
+}

@@ -1,0 +1,134 @@
+//! Devices by name. The only file of the core that knows which backends were built in.
+
+use crate::{Error, Result};
+use burn::tensor::{Device, DeviceType};
+use serde::Serialize;
+
+/// A device that this build can train on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DeviceInfo {
+    /// As `--device` takes it: `cpu`, `vulkan:0`.
+    pub name: String,
+    /// The part's own name, where the backend tells it.
+    pub description: String,
+}
+
+/// A backend: its name and how its devices are found. The best for training comes first.
+struct Backend {
+    name: &'static str,
+    devices: Option<DeviceType>,
+}
+
+fn backends() -> Vec<Backend> {
+    #[cfg(feature = "cuda")]
+    let cuda = Some(DeviceType::Cuda);
+    #[cfg(not(feature = "cuda"))]
+    let cuda = None;
+    #[cfg(feature = "metal")]
+    let metal = Some(DeviceType::Metal);
+    #[cfg(not(feature = "metal"))]
+    let metal = None;
+    #[cfg(feature = "vulkan")]
+    let vulkan = Some(DeviceType::Vulkan);
+    #[cfg(not(feature = "vulkan"))]
+    let vulkan = None;
+    #[cfg(feature = "webgpu")]
+    let webgpu = Some(DeviceType::WebGpu);
+    #[cfg(not(feature = "webgpu"))]
+    let webgpu = None;
+    vec![
+        Backend { name: "cuda", devices: cuda },
+        Backend { name: "metal", devices: metal },
+        Backend { name: "vulkan", devices: vulkan },
+        Backend { name: "webgpu", devices: webgpu },
+        Backend { name: "cpu", devices: Some(DeviceType::Flex) },
+    ]
+}
+
+/// The device called `name`: `auto` for the best there is, else a backend with an index where there are several.
+///
+/// # Errors
+/// [`Error::Device`] for an unknown name, a backend that is not built in, or a device that is not there.
+pub fn open(name: &str) -> Result<Device> {
+    let (kind, index) = match name.split_once(':') {
+        Some((kind, index)) => (kind, index.parse::<usize>().map_err(|_| unknown(name))?),
+        None => (name, 0),
+    };
+    if kind == "auto" {
+        let first = backends().into_iter().filter_map(|b| b.devices).find_map(|d| found(d).into_iter().next());
+        return first.ok_or_else(|| unknown(name));
+    }
+    let backend = backends().into_iter().find(|backend| backend.name == kind).ok_or_else(|| unknown(name))?;
+    let Some(devices) = backend.devices else {
+        return Err(Error::Device {
+            device: name.into(),
+            problem: "this build has no such backend".into(),
+            advice: format!("build with `--features {kind}`, or choose one of: {}", names()),
+        });
+    };
+    found(devices).into_iter().nth(index).ok_or_else(|| Error::Device {
+        device: name.into(),
+        problem: "no such device on this machine".into(),
+        advice: format!("choose one of: {}", names()),
+    })
+}
+
+/// Every device of every backend in this build, the best first.
+pub fn list() -> Vec<DeviceInfo> {
+    let mut infos = Vec::new();
+    for Backend { name, devices } in backends() {
+        let Some(devices) = devices else { continue };
+        for (index, device) in found(devices).iter().enumerate() {
+            let name = if name == "cpu" { name.to_string() } else { format!("{name}:{index}") };
+            infos.push(DeviceInfo { name, description: description(device) });
+        }
+    }
+    infos
+}
+
+fn found(devices: DeviceType) -> Vec<Device> {
+    Device::enumerate(devices).into_vec()
+}
+
+#[cfg(any(feature = "cuda", feature = "metal", feature = "vulkan", feature = "webgpu"))]
+fn description(device: &Device) -> String {
+    device.identity().map_or_else(|| "CPU".into(), |identity| identity.name)
+}
+
+#[cfg(not(any(feature = "cuda", feature = "metal", feature = "vulkan", feature = "webgpu")))]
+fn description(_: &Device) -> String {
+    "CPU".into()
+}
+
+fn names() -> String {
+    list().into_iter().map(|info| info.name).collect::<Vec<_>>().join(", ")
+}
+
+fn unknown(name: &str) -> Error {
+    Error::Device {
+        device: name.into(),
+        problem: "no such device".into(),
+        advice: format!("choose auto or one of: {}", names()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cpu_is_always_there_and_listed_last() {
+        assert_eq!(list().last().unwrap().name, "cpu");
+        open("cpu").unwrap();
+        open("auto").unwrap();
+    }
+
+    #[test]
+    fn other_names_are_refused_with_those_that_exist() {
+        for name in ["gpu", "cpu:1", "cpu:x", ""] {
+            let error = open(name).unwrap_err();
+            assert!(error.to_string().contains("cpu"), "{error}");
+            assert_eq!(error.exit_code(), 2);
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! The bridge: a run and its files in, events out. The command line and the page call nothing below it.
+
+mod rows;
+
+pub use rows::{DataFile, Prepared, encode_rows, prepare};
+
+use crate::config::Run;
+use crate::device;
+use crate::data::Encoded;
+use crate::data::batches::{BatchPlan, Batches};
+use crate::eval;
+use crate::models::CausalLm;
+use crate::objectives::Trainee;
+use crate::objectives::sft::{Sft, SftOptions};
+use crate::protocol::{Control, EvalMetrics, Event, TrainSummary};
+use crate::store::Store;
+use crate::store::model_files::ModelFiles;
+use crate::tokenizer::Tokenizer;
+use crate::train::{self, Start, Training};
+use crate::{Error, Result};
+
+/// Key of the effective run file in a run's folder.
+pub const RUN_FILE: &str = "run.toml";
+
+/// Where events go; the answer may ask to stop.
+pub type Emit<'a> = &'a mut dyn FnMut(Event) -> Control;
+
+/// The tokenizer of a model, its generation's end tokens included.
+pub fn tokenizer_of<S: Store>(files: &ModelFiles<'_, S>) -> Result<Tokenizer> {
+    let mut tokenizer = Tokenizer::from_files(files.tokenizer()?)?;
+    let eos = files.generation_config().and_then(|config| config.get("eos_token_id"));
+    let ids: Vec<u32> = match eos {
+        Some(serde_json::Value::Array(ids)) => ids.iter().filter_map(token_id).collect(),
+        Some(id) => token_id(id).into_iter().collect(),
+        None => Vec::new(),
+    };
+    tokenizer.extend_eos(ids);
+    Ok(tokenizer)
+}
+
+fn token_id(value: &serde_json::Value) -> Option<u32> {
+    value.as_u64().and_then(|id| u32::try_from(id).ok())
+}
+
+/// What a run works on.
+pub struct Work<'a, 's, M: Store, O: Store> {
+    /// Settings.
+    pub run: &'a Run,
+    /// The model's files.
+    pub files: &'a ModelFiles<'s, M>,
+    /// The model's tokenizer.
+    pub tokenizer: &'a Tokenizer,
+    /// The run's folder.
+    pub store: &'a O,
+}
+
+/// Loads the model, attaches the method and trains on prepared rows.
+///
+/// # Errors
+/// Settings out of range; what loading, attaching and [`train::train`] report.
+pub async fn train<M: Store, O: Store>(work: Work<'_, '_, M, O>, rows: Prepared, start: Start, emit: Emit<'_>) -> Result<TrainSummary> {
+    let Work { run, files, tokenizer, store } = work;
+    run.validate()?;
+    let device = device::open(&run.device)?;
+    let mut model = CausalLm::load(files, &device, &mut |event| _ = emit(event)).await?;
+    model.attach(&run.method, run.seed)?;
+    let options = SftOptions {
+        label_smoothing: run.train.label_smoothing,
+        neftune_alpha: run.train.neftune_alpha,
+        gradient_checkpointing: run.train.gradient_checkpointing,
+    };
+    train_on(&mut Sft { model, options }, run, tokenizer.pad_id(), rows, store, start, emit).await
+}
+
+/// Trains `model`, whose method is attached, on prepared rows. `store` is the run's folder.
+///
+/// # Errors
+/// What [`train::train`] reports.
+async fn train_on<M: Trainee, S: Store>(
+    model: &mut M,
+    run: &Run,
+    pad_id: u32,
+    rows: Prepared,
+    store: &S,
+    start: Start,
+    emit: Emit<'_>,
+) -> Result<TrainSummary> {
+    let batches = Batches::new(
+        rows.train,
+        BatchPlan {
+            batch_size: run.train.batch_size,
+            packing: run.data.packing,
+            max_length: run.data.max_length,
+            shuffle: run.data.shuffle,
+            seed: run.seed,
+            pad_id,
+        },
+    )?;
+    let held_out =
+        if rows.held_out.is_empty() { None } else { Some(held_out_batches(rows.held_out, run, pad_id)?) };
+    // Only a fresh run may state the settings: a resumed one has to have the same.
+    if start == Start::Fresh || store.size(RUN_FILE).await?.is_none() {
+        store.write(RUN_FILE, run.to_toml()?.as_bytes()).await?;
+    }
+    let training = Training { run, batches: &batches, held_out: held_out.as_ref(), start };
+    train::train(model, training, store, emit).await
+}
+
+/// Loss, perplexity and token accuracy of `model` on encoded rows.
+///
+/// # Errors
+/// [`Error::Interrupted`] where `emit` asked to stop; whatever the model reports.
+pub async fn evaluate_on<M: Trainee>(
+    model: &M,
+    run: &Run,
+    pad_id: u32,
+    rows: Vec<Encoded>,
+    emit: Emit<'_>,
+) -> Result<EvalMetrics> {
+    let batches = held_out_batches(rows, run, pad_id)?;
+    let figures = eval::evaluate(model, &batches, 0, emit).await?;
+    figures.ok_or_else(|| Error::Interrupted("evaluation".into()))
+}
+
+/// Held-out rows in file order, never packed: their figures must not depend on how training packs.
+fn held_out_batches(rows: Vec<Encoded>, run: &Run, pad_id: u32) -> Result<Batches> {
+    let plan = BatchPlan {
+        batch_size: run.train.eval_batch_size,
+        packing: false,
+        max_length: run.data.max_length,
+        shuffle: false,
+        seed: run.seed,
+        pad_id,
+    };
+    Batches::new(rows, plan)
+}

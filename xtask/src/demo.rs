@@ -1,0 +1,185 @@
+//! `cargo xtask demo`: fine-tune a real model on real reviews on this machine, and see what it gained.
+
+use crate::process::{cargo, run_logged};
+use crate::setup;
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+const MODEL: &str = "smollm2-135m";
+
+/// One epoch over 1,600 reviews with LoRA of rank 8 on all linear layers, rows in file order:
+/// the same run as `tests/reference/peft_reviews.py`.
+const TRAINING: &[&str] = &[
+    "--method",
+    "lora",
+    "--rank",
+    "8",
+    "--alpha",
+    "16",
+    "--dropout",
+    "0",
+    "--epochs",
+    "1",
+    "--batch-size",
+    "8",
+    "--learning-rate",
+    "2e-4",
+    "--max-length",
+    "128",
+    "--no-shuffle",
+];
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Backend to build and train on: cpu, vulkan, metal, cuda, webgpu.
+    #[arg(long, value_name = "NAME", default_value = "cpu")]
+    device: String,
+    /// Only so many optimizer steps, to try it out.
+    #[arg(long, value_name = "N")]
+    max_steps: Option<usize>,
+    /// Also make the same run with transformers + PEFT and show both.
+    #[arg(long)]
+    reference: bool,
+}
+
+/// Runs `cargo xtask demo`.
+pub fn run(args: &Args) -> Result<()> {
+    let attune = build(&args.device)?;
+    let attune = |arguments: &[&str]| {
+        let mut command = Command::new(&attune);
+        command.args(arguments).current_dir(crate::root());
+        command
+    };
+    let data = crate::cache::dir().join("data");
+    let data_text = data.to_string_lossy();
+    heading("Model and reviews");
+    fetch_model(Path::new(attune(&[]).get_program()))?;
+    show(&mut attune(&["data", "fetch", "movie-reviews", "--out", &data_text]))?;
+    let (train, test) = (data.join("train.jsonl"), data.join("test.jsonl"));
+    let (train, test) = (train.to_string_lossy(), test.to_string_lossy());
+
+    let evaluate = |adapter: Option<&str>| {
+        let mut command =
+            attune(&["eval", "--model", MODEL, "--data", &test, "--device", &args.device, "--json"]);
+        if let Some(adapter) = adapter {
+            command.args(["--adapter", adapter]);
+        }
+        last_object(&mut command)
+    };
+    heading("Accuracy before");
+    let before = evaluate(None)?;
+
+    heading("Fine-tuning");
+    let out = fresh_folder(&crate::root().join("runs"))?;
+    let out_text = out.to_string_lossy();
+    let mut training = attune(&["train", "--model", MODEL, "--data", &train, "--out", &out_text]);
+    training.args(TRAINING).args(["--device", &args.device]);
+    if let Some(steps) = args.max_steps {
+        training.args(["--max-steps", &steps.to_string()]);
+    }
+    show(&mut training)?;
+
+    heading("Accuracy after");
+    let after = evaluate(Some(&out_text))?;
+
+    let reference = if args.reference { Some(reference(&attune(&[]), &train, &test)?) } else { None };
+    report(&before, &after, reference.as_ref());
+    println!("\nThe adapter is in {}. Try it:", out.display());
+    println!("  attune chat --model {MODEL} --adapter {}", out.display());
+    Ok(())
+}
+
+/// Builds the command line and returns its path.
+pub fn build(device: &str) -> Result<PathBuf> {
+    eprintln!("building (the first time takes minutes) …");
+    let mut command = cargo(["build", "--release", "--locked"]);
+    let backend = device.split(':').next().unwrap_or(device);
+    if !matches!(backend, "cpu" | "auto") {
+        command.args(["--features", backend]);
+    }
+    if backend == "vulkan" {
+        setup::vulkan_driver().map_err(anyhow::Error::msg)?;
+    }
+    let built = run_logged("build", &mut command)?;
+    ensure!(built.success, "the build failed:\n{}", built.tail());
+    Ok(crate::cache::target_dir().join("release").join(format!("attune{}", std::env::consts::EXE_SUFFIX)))
+}
+
+/// Downloads the model unless it is there.
+pub fn fetch_model(attune: &Path) -> Result<()> {
+    show(Command::new(attune).args(["models", "fetch", MODEL]).current_dir(crate::root()))
+}
+
+fn heading(text: &str) {
+    eprintln!("\n== {text}");
+}
+
+/// Runs a command whose output is for the reader, after printing it as one would type it.
+fn show(command: &mut Command) -> Result<()> {
+    eprintln!("$ {}", typed(command));
+    let status = command.status().with_context(|| format!("could not start {}", typed(command)))?;
+    ensure!(status.success(), "`{}` failed ({status})", typed(command));
+    Ok(())
+}
+
+/// Runs a command with `--json` and returns the last object it printed.
+pub fn last_object(command: &mut Command) -> Result<Value> {
+    eprintln!("$ {}", typed(command));
+    let output = command
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("could not start {}", typed(command)))?;
+    ensure!(output.status.success(), "`{}` failed ({})", typed(command), output.status);
+    let text = String::from_utf8_lossy(&output.stdout);
+    let line = text.lines().rev().find(|line| line.starts_with('{'));
+    let line = line.with_context(|| format!("`{}` printed no JSON object", typed(command)))?;
+    serde_json::from_str(line).with_context(|| format!("`{}` printed {line}", typed(command)))
+}
+
+fn typed(command: &Command) -> String {
+    let program =
+        Path::new(command.get_program()).file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    command.get_args().fold(program, |typed, argument| format!("{typed} {}", argument.to_string_lossy()))
+}
+
+/// `demo`, or the first of `demo-2`, `demo-3` … that is not there yet: an earlier demo is never overwritten.
+fn fresh_folder(runs: &Path) -> Result<PathBuf> {
+    let names = std::iter::once("demo".to_string()).chain((2..1000).map(|n| format!("demo-{n}")));
+    names
+        .map(|name| runs.join(name))
+        .find(|path| !path.exists())
+        .with_context(|| format!("{} is full of demos", runs.display()))
+}
+
+/// The same run in transformers + PEFT, with the model file that attune fetched.
+fn reference(attune: &Command, train: &str, test: &str) -> Result<Value> {
+    heading("The same with transformers + PEFT");
+    let Some(python) = setup::reference_python() else {
+        bail!("no Python with torch, transformers and peft; name one in ATTUNE_PYTHON");
+    };
+    let mut command = Command::new(python);
+    command.arg(crate::root().join("tests/reference/peft_reviews.py"));
+    command.args(["--model", &model_file(attune)?, "--train", train, "--test", test]);
+    last_object(&mut command)
+}
+
+/// Path of the fetched model's file, as `attune models info` tells it.
+pub fn model_file(attune: &Command) -> Result<String> {
+    let mut info = Command::new(attune.get_program());
+    info.args(["models", "info", MODEL, "--json"]);
+    let object = last_object(&mut info)?;
+    Ok(object["path"].as_str().context("`attune models info` names no path")?.to_string())
+}
+
+fn report(before: &Value, after: &Value, reference: Option<&Value>) {
+    let percent =
+        |value: &Value| value.as_f64().map_or("–".into(), |share| format!("{:.1} %", 100.0 * share));
+    println!("\n{:<22} {:>10} {:>10}", "accuracy", "before", "after");
+    println!("{:<22} {:>10} {:>10}", "attune", percent(&before["accuracy"]), percent(&after["accuracy"]));
+    if let Some(reference) = reference {
+        let (before, after) = (&reference["accuracy_before"], &reference["accuracy_after"]);
+        println!("{:<22} {:>10} {:>10}", "transformers + PEFT", percent(before), percent(after));
+    }
+}

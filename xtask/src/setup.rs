@@ -1,0 +1,122 @@
+//! What the other tasks need from the machine, installed where it is missing.
+
+use crate::process::{run_logged, succeeds};
+use anyhow::Result;
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Whether a continuous-integration service runs this: there, nothing that cannot be set up may be skipped.
+pub fn in_ci() -> bool {
+    env::var("CI").is_ok_and(|value| !value.is_empty() && value != "false" && value != "0")
+}
+
+/// Makes `cargo fmt` and `cargo clippy` available; a minimal rustup profile lacks them.
+pub fn rustup_component(component: &str, probe: &str) -> bool {
+    let present = || succeeds(crate::process::cargo([probe, "--version"]).stdin(std::process::Stdio::null()));
+    present() || (succeeds(Command::new("rustup").args(["component", "add", component])) && present())
+}
+
+/// How to compile for wasm32-unknown-unknown on this machine.
+pub enum WasmToolchain {
+    /// rustup's target is installed.
+    Rustup,
+    /// Debian's compiler for the web; it carries the standard library's source, built with the crate.
+    Debian,
+}
+
+const WASM: &str = "wasm32-unknown-unknown";
+const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
+const DEBIAN_STD: &str = "/usr/lib/rustlib/src/rust/library/Cargo.toml";
+
+/// rustup's wasm target, or Debian's where rustup cannot download.
+///
+/// # Errors
+/// A sentence that says why neither can be had.
+pub fn wasm_toolchain() -> Result<WasmToolchain, String> {
+    let installed = || {
+        let output = Command::new("rustup").args(["target", "list", "--installed"]).output();
+        output.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).lines().any(|line| line == WASM))
+    };
+    if installed() || (succeeds(Command::new("rustup").args(["target", "add", WASM])) && installed()) {
+        return Ok(WasmToolchain::Rustup);
+    }
+    let debian = || Path::new(DEBIAN_RUSTC).exists() && Path::new(DEBIAN_STD).exists();
+    if debian() {
+        return Ok(WasmToolchain::Debian);
+    }
+    apt_install("wasm", &["rustc-web", "rust-web-src", "lld-22"])
+        .map_err(|reason| format!("`rustup target add {WASM}` failed, and {reason}"))?;
+    if debian() { Ok(WasmToolchain::Debian) } else { Err(format!("{DEBIAN_STD} is missing")) }
+}
+
+impl WasmToolchain {
+    /// `cargo check` of the library for the browser.
+    pub fn check(&self) -> Command {
+        let mut command = crate::process::cargo(["check", "--release", "--lib", "--target", WASM]);
+        if matches!(self, Self::Debian) {
+            // Another compiler's artefacts would evict the ordinary ones: it gets its own folder.
+            command
+                .args(["-Z", "build-std=std,panic_abort"])
+                .env("CARGO_TARGET_DIR", crate::cache::target_dir().join("wasm-debian"))
+                .env("RUSTC", DEBIAN_RUSTC)
+                .env("RUSTC_BOOTSTRAP", "1")
+                .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", "wasm-ld-22");
+        }
+        command
+    }
+}
+
+/// Installs Debian packages; only root can.
+///
+/// # Errors
+/// A clause that says what failed, to stand after "and".
+fn apt_install(name: &str, packages: &[&str]) -> Result<(), String> {
+    let what = packages.join(" ");
+    eprintln!("  installing {what}");
+    let apt = |arguments: &[&str], step: &str| {
+        let mut command = Command::new("apt-get");
+        command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
+        match run_logged(&format!("apt-{name}-{step}"), &mut command) {
+            Ok(finished) if finished.success => Ok(()),
+            Ok(finished) => Err(format!("`apt-get install {what}` failed ({})", finished.log.display())),
+            Err(_) => Err(format!("`apt-get install {what}` is not possible on this system")),
+        }
+    };
+    let mut install = vec!["install", "-y", "--no-install-recommends"];
+    install.extend(packages);
+    // The package lists may be missing or stale: refresh them only where the first attempt fails.
+    apt(&install, "install").or_else(|_| apt(&["update"], "update").and_then(|()| apt(&install, "install")))
+}
+
+/// Makes sure that a Vulkan driver is there: a GPU's own, else llvmpipe, which runs on the CPU.
+///
+/// # Errors
+/// A sentence that says what is missing.
+pub fn vulkan_driver() -> Result<(), String> {
+    let has_driver = || {
+        ["/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d", "/usr/local/share/vulkan/icd.d"]
+            .iter()
+            .any(|folder| Path::new(folder).read_dir().is_ok_and(|mut files| files.next().is_some()))
+    };
+    // Outside Linux the driver comes with the system.
+    if !cfg!(target_os = "linux") || env::var_os("VK_ICD_FILENAMES").is_some() || has_driver() {
+        return Ok(());
+    }
+    apt_install("vulkan", &["libvulkan1", "mesa-vulkan-drivers"])
+        .map_err(|reason| format!("no Vulkan driver, and {reason}"))
+}
+
+/// A Python that has torch, transformers and peft: `ATTUNE_PYTHON`, the cache's `ref` environment, or `python3`.
+pub fn reference_python() -> Option<PathBuf> {
+    let script = if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" };
+    let candidates = [
+        env::var_os("ATTUNE_PYTHON").map(PathBuf::from),
+        Some(crate::cache::dir().join("ref").join(script)),
+        Some(PathBuf::from("python3")),
+    ];
+    // find_spec does not import: importing torch takes seconds.
+    let probe = "import sys, importlib.util as u; \
+                 sys.exit(any(u.find_spec(m) is None for m in ('torch', 'transformers', 'peft')))";
+    candidates.into_iter().flatten().find(|python| succeeds(Command::new(python).args(["-c", probe])))
+}

@@ -1,0 +1,253 @@
+//! `cargo xtask test`: every check and every test, from nothing. Continuous integration runs exactly this.
+
+use crate::process::{Finished, cargo, run_logged};
+use crate::setup::{self, in_ci};
+use anyhow::{Result, bail};
+use std::process::Command;
+use std::time::Instant;
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Also build this backend and run the tests on it: vulkan, metal, cuda, webgpu.
+    #[arg(long, value_name = "NAME")]
+    device: Option<String>,
+    /// Run only the stages whose name contains this.
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
+}
+
+/// How a stage, or a test binary, ended.
+#[derive(Clone, Copy, Default)]
+struct Tally {
+    passed: usize,
+    failed: usize,
+    skipped: usize,
+}
+
+impl Tally {
+    const PASSED: Self = Self { passed: 1, failed: 0, skipped: 0 };
+    const FAILED: Self = Self { passed: 0, failed: 1, skipped: 0 };
+    const SKIPPED: Self = Self { passed: 0, failed: 0, skipped: 1 };
+
+    fn add(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+    }
+}
+
+impl std::fmt::Display for Tally {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped)
+    }
+}
+
+/// What a stage says about itself: its count, and a sentence or the reason of its failure.
+struct Verdict {
+    tally: Tally,
+    said: String,
+}
+
+impl Verdict {
+    fn passed(said: impl Into<String>) -> Self {
+        Self { tally: Tally::PASSED, said: said.into() }
+    }
+
+    fn failed(said: impl Into<String>) -> Self {
+        Self { tally: Tally::FAILED, said: said.into() }
+    }
+
+    /// What cannot be set up may be skipped at a desk, never in continuous integration.
+    fn missing(reason: impl Into<String>) -> Self {
+        if in_ci() { Self::failed(reason) } else { Self { tally: Tally::SKIPPED, said: reason.into() } }
+    }
+
+    fn of(finished: &Finished) -> Self {
+        if finished.success {
+            return Self::passed("");
+        }
+        let code = finished.code.map_or("a signal".into(), |code| format!("exit code {code}"));
+        Self::failed(format!("{}\n({code}; all of it: {})", finished.tail(), finished.log.display()))
+    }
+}
+
+type Stage = (&'static str, fn(&Args) -> Result<Verdict>);
+
+/// Cheap checks first: a formatting slip should not cost a build.
+const STAGES: &[Stage] = &[
+    ("format", format),
+    ("house", house),
+    ("licences", licences),
+    ("clippy", clippy),
+    ("wasm", wasm),
+    ("tests", tests),
+    ("reference", reference),
+];
+
+/// Runs `cargo xtask test`. Each check counts as one beside the tests' own counts.
+pub fn run(args: &Args) -> Result<()> {
+    eprintln!("building into {}", crate::cache::target_dir().display());
+    let begun = Instant::now();
+    let mut total = Tally::default();
+    for (name, stage) in STAGES {
+        if args.only.as_deref().is_some_and(|only| !name.contains(only)) {
+            continue;
+        }
+        let started = Instant::now();
+        let verdict = stage(args).unwrap_or_else(|error| Verdict::failed(format!("{error:#}")));
+        total.add(verdict.tally);
+        let word = match verdict.tally {
+            Tally { failed: 1.., .. } => "FAILED",
+            Tally { passed: 0, skipped: 1.., .. } => "skipped",
+            _ => "ok",
+        };
+        println!("{name:<10} {word:<8} {:>6.1} s  {}", started.elapsed().as_secs_f64(), verdict.said);
+    }
+    println!("all in {:.0} s", begun.elapsed().as_secs_f64());
+    println!("{total}");
+    if total.failed > 0 {
+        bail!("{} failed", total.failed);
+    }
+    Ok(())
+}
+
+fn format(_: &Args) -> Result<Verdict> {
+    if !setup::rustup_component("rustfmt", "fmt") {
+        return Ok(Verdict::missing("no rustfmt, and `rustup component add rustfmt` failed"));
+    }
+    let finished = run_logged("format", &mut cargo(["fmt", "--all", "--", "--check", "-l"]))?;
+    if finished.success {
+        return Ok(Verdict::passed(""));
+    }
+    Ok(Verdict::failed(format!("`cargo fmt --all` would change\n{}", finished.lines.join("\n"))))
+}
+
+fn house(_: &Args) -> Result<Verdict> {
+    Ok(Verdict::passed(format!("{} files", crate::house::check()?)))
+}
+
+fn licences(_: &Args) -> Result<Verdict> {
+    Ok(Verdict::passed(format!("{} packages", crate::licenses::check()?)))
+}
+
+fn clippy(args: &Args) -> Result<Verdict> {
+    if !setup::rustup_component("clippy", "clippy") {
+        return Ok(Verdict::missing("no clippy, and `rustup component add clippy` failed"));
+    }
+    let mut command = cargo(["clippy", "--workspace", "--all-targets", "--release", "--locked"]);
+    with_backend(&mut command, args).args(["--", "-D", "warnings"]);
+    Ok(Verdict::of(&run_logged("clippy", &mut command)?))
+}
+
+fn wasm(_: &Args) -> Result<Verdict> {
+    match setup::wasm_toolchain() {
+        Err(reason) => Ok(Verdict::missing(reason)),
+        Ok(toolchain) => Ok(Verdict::of(&run_logged("wasm", &mut toolchain.check())?)),
+    }
+}
+
+fn tests(args: &Args) -> Result<Verdict> {
+    if args.device.as_deref() == Some("vulkan")
+        && let Err(reason) = setup::vulkan_driver()
+    {
+        return Ok(Verdict::failed(reason));
+    }
+    let mut command = cargo(["test", "--release", "--workspace", "--locked", "--no-fail-fast"]);
+    with_backend(&mut command, args);
+    if let Some(device) = &args.device {
+        command.env("ATTUNE_TEST_DEVICE", device);
+    }
+    let finished = run_logged("tests", &mut command)?;
+    let mut tally = summaries(&finished.lines);
+    // A build that fails, or a binary that aborts, has no summary: it still is a failure.
+    if !finished.success && tally.failed == 0 {
+        tally.failed = 1;
+    }
+    if tally.failed > 0 {
+        return Ok(Verdict { tally, ..Verdict::of(&finished) });
+    }
+    if tally.passed == 0 {
+        return Ok(Verdict::failed("no test ran"));
+    }
+    Ok(Verdict { tally, said: tally.to_string() })
+}
+
+/// Builds the backend of `--device` in. A device name may carry an index: `cuda:1`.
+fn with_backend<'c>(command: &'c mut Command, args: &Args) -> &'c mut Command {
+    match args.device.as_deref().and_then(|device| device.split(':').next()) {
+        None | Some("cpu") => command,
+        Some(backend) => command.arg("--features").arg(format!("attune/{backend}")),
+    }
+}
+
+/// Sums lines as `test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out`.
+fn summaries(lines: &[String]) -> Tally {
+    let mut total = Tally::default();
+    for line in lines.iter().filter(|line| line.starts_with("test result: ")) {
+        let count = |word: &str| -> usize {
+            let before = line.split(word).next().unwrap_or_default().trim_end();
+            before.rsplit([' ', ';']).next().and_then(|number| number.parse().ok()).unwrap_or(0)
+        };
+        total.add(Tally { passed: count("passed"), failed: count("failed"), skipped: count("ignored") });
+    }
+    total
+}
+
+/// Scripts `tests/reference/test_*.py` compare attune with transformers and PEFT on the machine at hand.
+fn reference(_: &Args) -> Result<Verdict> {
+    let folder = crate::root().join("tests/reference");
+    let mut scripts: Vec<_> = folder
+        .read_dir()
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            name.starts_with("test_") && name.ends_with(".py")
+        })
+        .collect();
+    scripts.sort();
+    let Some(python) = setup::reference_python() else {
+        let tally = Tally { skipped: scripts.len().max(1), ..Tally::default() };
+        // PyTorch is 6 GB: it is used where it is, never fetched, in continuous integration too.
+        return Ok(Verdict {
+            tally,
+            said: "no Python with torch, transformers and peft (see ATTUNE_PYTHON)".into(),
+        });
+    };
+    let built = run_logged("reference-build", &mut cargo(["build", "--release", "--locked"]))?;
+    if !built.success {
+        return Ok(Verdict::of(&built));
+    }
+    let mut tally = Tally::default();
+    let mut said = Vec::new();
+    for script in scripts {
+        let name = script.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let attune = crate::cache::target_dir()
+            .join("release")
+            .join(format!("attune{}", std::env::consts::EXE_SUFFIX));
+        let mut command = Command::new(&python);
+        command.arg(&script).current_dir(crate::root()).env("ATTUNE_BIN", attune);
+        let verdict = Verdict::of(&run_logged(&name, &mut command)?);
+        tally.add(verdict.tally);
+        said.push(if verdict.said.is_empty() { name } else { format!("{name}:\n{}", verdict.said) });
+    }
+    Ok(Verdict { tally, said: said.join(", ") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::summaries;
+
+    #[test]
+    fn the_summaries_of_all_binaries_are_added() {
+        let lines = [
+            "running 3 tests",
+            "test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.03s",
+            "test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 4 filtered out; finished in 1.00s",
+        ];
+        let total = summaries(&lines.map(String::from));
+        assert_eq!(total.to_string(), "15 passed, 2 failed, 1 skipped");
+    }
+}
