@@ -3,4 +3,4 @@
 pub mod sft;
 mod trainee;
 
-pub use trainee::{Sft, Trainee};
+pub use trainee::{EvalOutput, LossOutput, Trainee};

@@ -1,10 +1,26 @@
 //! What the training loop trains and the evaluation evaluates. Two implement it: a causal language model
 //! with its objective, and the bigram model of the loop's tests, whose gradients have a closed form.
 
-use super::sft::{self, EvalOutput, LossOutput, SftOptions};
 use crate::Result;
 use crate::data::Batch;
-use crate::models::{CausalLm, NamedTensors};
+use crate::models::NamedTensors;
+use burn::tensor::Tensor;
+
+/// Loss of one micro-batch and its gradients.
+pub struct LossOutput {
+    /// Weighted loss sum over the denominator, `[1]`.
+    pub loss: Tensor<1>,
+    /// Gradient of every trainable parameter.
+    pub grads: NamedTensors,
+}
+
+/// Held-out figures of one batch.
+pub struct EvalOutput {
+    /// Weighted negative log-likelihood, summed over targets, `[1]`.
+    pub nll_sum: Tensor<1>,
+    /// Targets (tokens with a loss weight) that are the model's first choice, `[1]`.
+    pub n_correct: Tensor<1>,
+}
 
 /// Something with trainable parameters and a loss on a batch.
 pub trait Trainee {
@@ -21,34 +37,4 @@ pub trait Trainee {
     fn loss_and_grads(&self, batch: &Batch, denominator: f64, seed: u64) -> Result<LossOutput>;
     /// Held-out figures of one batch, without dropout.
     fn evaluate(&self, batch: &Batch) -> Result<EvalOutput>;
-}
-
-/// A model under supervised fine-tuning.
-pub struct Sft<'m> {
-    /// The model, its method attached.
-    pub model: &'m mut CausalLm,
-    /// What changes the loss besides the batch.
-    pub options: SftOptions,
-}
-
-impl Trainee for Sft<'_> {
-    fn trainable(&self) -> NamedTensors {
-        self.model.trainable()
-    }
-
-    fn set_trainable(&mut self, values: NamedTensors) -> Result<()> {
-        self.model.set_trainable(values)
-    }
-
-    fn total_params(&self) -> usize {
-        self.model.total_params()
-    }
-
-    fn loss_and_grads(&self, batch: &Batch, denominator: f64, seed: u64) -> Result<LossOutput> {
-        sft::loss_and_grads(self.model, batch, denominator, &self.options, seed)
-    }
-
-    fn evaluate(&self, batch: &Batch) -> Result<EvalOutput> {
-        sft::evaluate(self.model, batch)
-    }
 }
