@@ -16,7 +16,6 @@ pub mod data;
 pub mod methods;
 pub mod models;
 pub mod ops;
-pub mod objectives;
 pub mod protocol;
 pub mod objectives;
 pub mod eval;
