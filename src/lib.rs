@@ -17,7 +17,6 @@ pub mod methods;
 pub mod models;
 pub mod ops;
 pub mod protocol;
-pub mod objectives;
 pub mod eval;
 pub mod train;
 pub mod session;

@@ -61,7 +61,9 @@ impl Batches {
                 )));
             }
         }
-        if let Some(id) = rows.iter().flat_map(|r| &r.ids).chain([&plan.pad_id]).find(|&&id| i32::try_from(id).is_err()) {
+        if let Some(id) =
+            rows.iter().flat_map(|r| &r.ids).chain([&plan.pad_id]).find(|&&id| i32::try_from(id).is_err())
+        {
             return Err(Error::Internal(format!("token id {id} does not fit 31 bits")));
         }
         let sequences = if plan.packing {

@@ -80,7 +80,11 @@ impl Report {
     /// As many `encoded` as neither nothing nor rows: a fault of the caller.
     pub fn new(read: &RowsRead, held_out: &[Row], encoded: &[Encoded]) -> Result<Self> {
         if !encoded.is_empty() && encoded.len() != read.rows.len() {
-            return Err(Error::Internal(format!("{} rows but {} encoded rows", read.rows.len(), encoded.len())));
+            return Err(Error::Internal(format!(
+                "{} rows but {} encoded rows",
+                read.rows.len(),
+                encoded.len()
+            )));
         }
         let mut first_places = HashMap::new();
         let mut duplicates = Vec::new();

@@ -4,6 +4,7 @@
 //! The `parquet` crate has a record interface as well, but it asserts on levels and types: a damaged file would end
 //! the program. Here levels that contradict each other are errors.
 
+use super::pages::{caught, checked_column};
 use ::parquet::basic::{ConvertedType, Repetition};
 use ::parquet::column::reader::{ColumnReader, ColumnReaderImpl};
 use ::parquet::data_type::DataType;
@@ -23,10 +24,21 @@ pub(super) enum CellProblem {
 
 /// A field of the schema with the definition level at which it is there.
 enum Node {
-    Leaf { leaf: usize, def: i16 },
-    Group { def: i16, fields: Vec<(String, Node)> },
+    Leaf {
+        leaf: usize,
+        def: i16,
+    },
+    Group {
+        def: i16,
+        fields: Vec<(String, Node)>,
+    },
     /// `def`: the list is there; `item_def`: it has an item; `rep`: the level at which it goes on.
-    List { def: i16, item_def: i16, rep: i16, item: Box<Node> },
+    List {
+        def: i16,
+        item_def: i16,
+        rep: i16,
+        item: Box<Node>,
+    },
 }
 
 struct Cell {
@@ -46,8 +58,9 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    /// Decodes the columns under the top-level fields in `used`, whose types must have been found readable.
-    pub fn new(group: &dyn RowGroupReader, used: &[&Type]) -> Result<Self, ParquetError> {
+    /// Decodes the columns under the top-level fields in `used`, whose types must have been found readable, of a file of
+    /// `file_len` bytes.
+    pub fn new(group: &dyn RowGroupReader, used: &[&Type], file_len: u64) -> Result<Self, ParquetError> {
         let n_rows = usize::try_from(group.metadata().num_rows())
             .map_err(|_| ParquetError::General("negative number of rows".into()))?;
         let mut leaves = Vec::new();
@@ -55,8 +68,11 @@ impl Rows {
             let meta = group.metadata().column(column);
             let top = meta.column_path().parts().first();
             if top.is_some_and(|top| used.iter().any(|f| f.name() == top)) {
-                let (max_def, max_rep) = (meta.column_descr().max_def_level(), meta.column_descr().max_rep_level());
-                leaves.push(decode(group.get_column_reader(column)?, n_rows, max_def, max_rep)?.into_iter().peekable());
+                let (max_def, max_rep) =
+                    (meta.column_descr().max_def_level(), meta.column_descr().max_rep_level());
+                let cells =
+                    caught(|| decode(checked_column(group, column, file_len)?, n_rows, max_def, max_rep))?;
+                leaves.push(cells.into_iter().peekable());
             }
         }
         let mut n_leaves = 0;
@@ -190,7 +206,12 @@ fn is_wrapper(repeated: &Type) -> bool {
 }
 
 /// All cells of a column in a row group of `n_rows`.
-fn decode(column: ColumnReader, n_rows: usize, max_def: i16, max_rep: i16) -> Result<Vec<Cell>, ParquetError> {
+fn decode(
+    column: ColumnReader,
+    n_rows: usize,
+    max_def: i16,
+    max_rep: i16,
+) -> Result<Vec<Cell>, ParquetError> {
     fn cells<T: DataType>(
         mut column: ColumnReaderImpl<T>,
         [n_rows, max_def, max_rep]: [usize; 3],
@@ -213,7 +234,11 @@ fn decode(column: ColumnReader, n_rows: usize, max_def: i16, max_rep: i16) -> Re
                     return Err(wrong("levels"));
                 }
                 let is_there = usize::try_from(def) == Ok(max_def);
-                let value = if is_there { json(values.next().ok_or_else(|| wrong("levels"))?) } else { Some(Value::Null) };
+                let value = if is_there {
+                    json(values.next().ok_or_else(|| wrong("levels"))?)
+                } else {
+                    Some(Value::Null)
+                };
                 Ok(Cell { def, rep, value })
             })
             .collect()

@@ -27,7 +27,11 @@ pub(super) fn read_document(bytes: &[u8], out: &mut Collector<'_>) {
             scanner.skip_blanks();
             if scanner.peek().is_some() {
                 let line = scanner.line();
-                out.fault(&format!(":{line}"), "there is text after the end of the list", "the end of the file");
+                out.fault(
+                    &format!(":{line}"),
+                    "there is text after the end of the list",
+                    "the end of the file",
+                );
             }
         }
         Some(b'{') => read_object(bytes, scanner, out),
@@ -70,7 +74,11 @@ fn read_object(bytes: &[u8], mut scanner: Scanner<'_>, out: &mut Collector<'_>) 
     match lists[..] {
         [list] => _ = read_member_list(start, Some(list), out),
         [] => out.fault(&at, shapes::list_fields(object.keys()), "a row, or one field with the list of rows"),
-        _ => out.fault(&at, format!("has {} lists: {}", lists.len(), lists.join(", ")), "one list of rows a file"),
+        _ => out.fault(
+            &at,
+            format!("has {} lists: {}", lists.len(), lists.join(", ")),
+            "one list of rows a file",
+        ),
     }
 }
 
@@ -78,7 +86,9 @@ fn read_object(bytes: &[u8], mut scanner: Scanner<'_>, out: &mut Collector<'_>) 
 fn is_lines(bytes: &[u8]) -> bool {
     let mut lines = bytes.split(|&b| b == b'\n').map(<[u8]>::trim_ascii).filter(|l| !l.is_empty());
     let opens_object = |l: &[u8]| l.starts_with(b"{");
-    lines.next().is_some_and(opens_object) && lines.next().is_some_and(opens_object) && lines.all(opens_object)
+    lines.next().is_some_and(opens_object)
+        && lines.next().is_some_and(opens_object)
+        && lines.all(opens_object)
 }
 
 /// Reads the member named `list`, or the first list there is, of the object the scanner stands on; tells
@@ -135,7 +145,13 @@ fn read_list(scanner: &mut Scanner<'_>, out: &mut Collector<'_>) {
                 let line = scanner.line();
                 out.fault(&format!(":{line}"), "two rows with nothing between them", "`,` between rows");
             }
-            None => return out.fault(&format!(":{opened}"), "the list is not closed", "`]` at the end of the rows"),
+            None => {
+                return out.fault(
+                    &format!(":{opened}"),
+                    "the list is not closed",
+                    "`]` at the end of the rows",
+                );
+            }
         }
     }
 }

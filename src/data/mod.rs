@@ -11,6 +11,7 @@ mod table;
 mod text;
 mod parquet;
 mod columns;
+mod pages;
 mod shapes;
 pub mod split;
 pub mod check;

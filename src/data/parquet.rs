@@ -2,6 +2,7 @@
 //! decoded, and their types are checked before the first value is read.
 
 use super::columns::{CellProblem, Rows};
+use super::pages::caught;
 use super::records::Collector;
 use super::shapes;
 use crate::config::Shape;
@@ -17,7 +18,7 @@ const MAX_DEPTH: usize = 8;
 /// Reads a whole Parquet file; a row's line is its number, from 1. The file is copied once in memory, since the
 /// reader keeps what it reads from. `max_bytes` bounds what the columns may unpack to.
 pub(super) fn read(bytes: &[u8], max_bytes: u64, out: &mut Collector<'_>) {
-    let file = match SerializedFileReader::new(Bytes::copy_from_slice(bytes)) {
+    let file = match caught(|| SerializedFileReader::new(Bytes::copy_from_slice(bytes))) {
         Ok(file) => file,
         Err(e) => return out.fault("", format!("is broken Parquet: {}", words(&e)), "a whole Parquet file"),
     };
@@ -29,7 +30,9 @@ pub(super) fn read(bytes: &[u8], max_bytes: u64, out: &mut Collector<'_>) {
     }
     let mut line = 0;
     for group in 0..file.num_row_groups() {
-        let rows = match file.get_row_group(group).and_then(|g| Rows::new(&*g, &used)) {
+        let rows = match caught(|| file.get_row_group(group))
+            .and_then(|g| Rows::new(&*g, &used, bytes.len() as u64))
+        {
             Ok(rows) => rows,
             Err(e) => {
                 let problem = format!("broken Parquet, not read from here on: {}", words(&e));
@@ -80,7 +83,11 @@ fn used_columns<'f>(file: &'f SerializedFileReader<Bytes>, out: &mut Collector<'
     let n_problems = out.n_problems();
     for field in &used {
         if let Err(problem) = readable(field, 0) {
-            out.fault(&format!(": column `{}`", field.name()), problem, "strings, numbers, and lists and groups of them");
+            out.fault(
+                &format!(": column `{}`", field.name()),
+                problem,
+                "strings, numbers, and lists and groups of them",
+            );
         }
     }
     (out.n_problems() == n_problems).then_some(used)
@@ -104,7 +111,9 @@ fn readable(field: &Type, depth: usize) -> Result<(), String> {
                 C::NONE | C::INT_8 | C::INT_16 | C::INT_32 | C::UINT_8 | C::UINT_16
             ),
             PhysicalType::INT64 => matches!(info.converted_type(), C::NONE | C::INT_64),
-            PhysicalType::BYTE_ARRAY => matches!(info.converted_type(), C::NONE | C::UTF8 | C::ENUM | C::JSON),
+            PhysicalType::BYTE_ARRAY => {
+                matches!(info.converted_type(), C::NONE | C::UTF8 | C::ENUM | C::JSON)
+            }
             PhysicalType::INT96 | PhysicalType::FIXED_LEN_BYTE_ARRAY => false,
         };
         return if known {

@@ -80,7 +80,11 @@ fn read_format(bytes: &[u8], name: &str, max_bytes: u64, out: &mut Collector<'_>
         Some(Format::Tsv) => table::read(bytes, b'\t', out),
         Some(Format::Parquet) => parquet::read(bytes, max_bytes, out),
         Some(Format::Text) => text::read(bytes, out),
-        None => out.fault("", "has no format that can be told", "a name ending in .jsonl, .json, .csv, .tsv, .parquet or .txt, or that with .gz"),
+        None => out.fault(
+            "",
+            "has no format that can be told",
+            "a name ending in .jsonl, .json, .csv, .tsv, .parquet or .txt, or that with .gz",
+        ),
     }
 }
 

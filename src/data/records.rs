@@ -63,7 +63,12 @@ impl<'a> Collector<'a> {
     }
 
     /// A record that could not even be split into fields. `at` is the line, or `line:column`.
-    pub fn bad_row(&mut self, at: impl std::fmt::Display, problem: impl Into<String>, expected: impl Into<String>) {
+    pub fn bad_row(
+        &mut self,
+        at: impl std::fmt::Display,
+        problem: impl Into<String>,
+        expected: impl Into<String>,
+    ) {
         self.read.n_bad_rows += 1;
         self.fault(&format!(":{at}"), problem, expected);
     }

@@ -77,7 +77,9 @@ pub(super) fn parse(record: &Map<String, Value>, shape: Shape) -> Parsed {
         Shape::Auto | Shape::Text => reader.filled(record, "text").map(RowContent::Text),
         Shape::PromptCompletion => {
             let (prompt, completion) = (reader.string(record, "prompt"), reader.filled(record, "completion"));
-            prompt.zip(completion).map(|(prompt, completion)| RowContent::PromptCompletion { prompt, completion })
+            prompt
+                .zip(completion)
+                .map(|(prompt, completion)| RowContent::PromptCompletion { prompt, completion })
         }
         Shape::Alpaca => {
             let instruction = reader.filled(record, "instruction");
@@ -143,7 +145,11 @@ struct FieldReader {
 
 impl FieldReader {
     fn problem(&mut self, path: impl Into<String>, problem: impl Into<String>, expected: impl Into<String>) {
-        self.problems.push(FieldProblem { path: path.into(), problem: problem.into(), expected: expected.into() });
+        self.problems.push(FieldProblem {
+            path: path.into(),
+            problem: problem.into(),
+            expected: expected.into(),
+        });
     }
 
     /// A string, which may be empty.
@@ -205,7 +211,11 @@ impl FieldReader {
         for (index, turn) in turns.iter().enumerate() {
             let path = format!("{field}[{index}]");
             let Value::Object(turn) = turn else {
-                self.problem(path, format!("is {}", kind(turn)), format!("an object with `{role_key}` and `{text_key}`"));
+                self.problem(
+                    path,
+                    format!("is {}", kind(turn)),
+                    format!("an object with `{role_key}` and `{text_key}`"),
+                );
                 continue;
             };
             let role = self.role(turn, &path, role_key, role_of);
@@ -250,11 +260,18 @@ impl FieldReader {
             Some(Value::Array(parts)) => {
                 let mut text = String::new();
                 for (index, part) in parts.iter().enumerate() {
-                    match (part.get("type").and_then(Value::as_str), part.get("text").and_then(Value::as_str)) {
+                    match (part.get("type").and_then(Value::as_str), part.get("text").and_then(Value::as_str))
+                    {
                         (Some("text") | None, Some(piece)) => text.push_str(piece),
                         (part_type, _) => {
-                            let found = part_type.map_or("is no part with text".into(), |t| format!("is a part of type {t:?}"));
-                            self.problem(format!("{path_key}[{index}]"), found, "{\"type\": \"text\", \"text\": …}");
+                            let found = part_type.map_or("is no part with text".into(), |t| {
+                                format!("is a part of type {t:?}")
+                            });
+                            self.problem(
+                                format!("{path_key}[{index}]"),
+                                found,
+                                "{\"type\": \"text\", \"text\": …}",
+                            );
                             return None;
                         }
                     }
@@ -285,7 +302,11 @@ impl FieldReader {
                 None
             }
             None => {
-                self.problem(format!("{path}.weight"), format!("is {}", kind(value)), "a number of 0 or more");
+                self.problem(
+                    format!("{path}.weight"),
+                    format!("is {}", kind(value)),
+                    "a number of 0 or more",
+                );
                 None
             }
         }

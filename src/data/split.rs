@@ -58,7 +58,8 @@ pub fn holdout(rows: Vec<Row>, fraction: f64, seed: u64) -> Result<Split> {
         n_held_out += group.len();
         group.iter().for_each(|&index| is_held_out[index] = true);
     }
-    let (held_out, train): (Vec<_>, Vec<_>) = rows.into_iter().zip(is_held_out).partition(|(_, held_out)| *held_out);
+    let (held_out, train): (Vec<_>, Vec<_>) =
+        rows.into_iter().zip(is_held_out).partition(|(_, held_out)| *held_out);
     let rows_of = |part: Vec<(Row, bool)>| part.into_iter().map(|(row, _)| row).collect();
     Ok(Split { train: rows_of(train), held_out: rows_of(held_out) })
 }

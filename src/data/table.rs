@@ -41,7 +41,11 @@ fn columns(header: Record, out: &mut Collector<'_>) -> Option<Vec<String>> {
     let cells = match header.cells {
         Ok(cells) => cells,
         Err(fault) => {
-            out.fault(&at, format!("column {} of the header: {}", fault.column, fault.problem), "closed quotes");
+            out.fault(
+                &at,
+                format!("column {} of the header: {}", fault.column, fault.problem),
+                "closed quotes",
+            );
             return None;
         }
     };
@@ -54,7 +58,11 @@ fn columns(header: Record, out: &mut Collector<'_>) -> Option<Vec<String>> {
             }
             Ok(name) => columns.push(name),
             Err(_) => {
-                out.fault(&at, format!("the name of column {} is not UTF-8", index + 1), "text encoded as UTF-8");
+                out.fault(
+                    &at,
+                    format!("the name of column {} is not UTF-8", index + 1),
+                    "text encoded as UTF-8",
+                );
                 return None;
             }
         }
@@ -67,7 +75,8 @@ fn columns(header: Record, out: &mut Collector<'_>) -> Option<Vec<String>> {
             None
         }
         shape => {
-            let missing: Vec<_> = shapes::fields(shape).0.iter().filter(|&&f| !as_record.contains_key(f)).collect();
+            let missing: Vec<_> =
+                shapes::fields(shape).0.iter().filter(|&&f| !as_record.contains_key(f)).collect();
             if let Some(name) = missing.first() {
                 out.fault(&at, format!("has no column `{name}`; it {found}"), format!("a column `{name}`"));
                 return None;
@@ -78,7 +87,12 @@ fn columns(header: Record, out: &mut Collector<'_>) -> Option<Vec<String>> {
 }
 
 /// A row's cells by name; `None`, and a report, where one is not UTF-8.
-fn fields(columns: &[String], cells: Vec<Vec<u8>>, line: usize, out: &mut Collector<'_>) -> Option<Map<String, Value>> {
+fn fields(
+    columns: &[String],
+    cells: Vec<Vec<u8>>,
+    line: usize,
+    out: &mut Collector<'_>,
+) -> Option<Map<String, Value>> {
     let mut fields = Map::new();
     for (index, (name, cell)) in columns.iter().zip(cells).enumerate() {
         match String::from_utf8(cell) {

@@ -8,9 +8,14 @@ use serde_json::{Map, Value};
 /// Reads documents or lines, whichever the file holds, and notes which.
 pub(super) fn read(bytes: &[u8], out: &mut Collector<'_>) {
     if !matches!(out.forced_shape(), Shape::Auto | Shape::Text) {
-        return out.fault("", "is plain text, which holds rows of shape text only", "shape text, or a format with fields");
+        return out.fault(
+            "",
+            "is plain text, which holds rows of shape text only",
+            "shape text, or a format with fields",
+        );
     }
-    let lines: Vec<&[u8]> = bytes.split(|&b| b == b'\n').map(|l| l.strip_suffix(b"\r").unwrap_or(l)).collect();
+    let lines: Vec<&[u8]> =
+        bytes.split(|&b| b == b'\n').map(|l| l.strip_suffix(b"\r").unwrap_or(l)).collect();
     let is_blank = |line: &[u8]| line.trim_ascii().is_empty();
     let first = lines.iter().position(|l| !is_blank(l)).unwrap_or(lines.len());
     let last = lines.iter().rposition(|l| !is_blank(l)).map_or(first, |l| l + 1);

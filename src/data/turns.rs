@@ -36,7 +36,7 @@ pub(super) fn assistant_turns(tokenizer: &Tokenizer, messages: &[Message]) -> Re
             // Blocks are told apart by number: one for each turn, or all of one weight.
             let one_each = marked.len() == turns.len();
             let same = turns.windows(2).all(|w| messages[w[0]].weight == messages[w[1]].weight);
-            if !one_each && !(same && !turns.is_empty()) {
+            if turns.is_empty() || !(one_each || same) {
                 return Err(refused(format!(
                     "marks {} spans in {} assistant turns of different weights",
                     marked.len(),

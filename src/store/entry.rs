@@ -40,7 +40,11 @@ impl TensorInfo {
     pub(super) fn decode(&self, bytes: &[u8], file: &str, name: &str) -> Result<HostTensor> {
         if bytes.len() as u64 != self.n_bytes {
             let expected = format!("{} bytes for shape {:?}", self.n_bytes, self.shape);
-            return Err(Error::input(tensor_place(file, name), format!("{} bytes read", bytes.len()), expected));
+            return Err(Error::input(
+                tensor_place(file, name),
+                format!("{} bytes read", bytes.len()),
+                expected,
+            ));
         }
         Ok(HostTensor { shape: self.shape.clone(), values: self.stored.decode(bytes) })
     }

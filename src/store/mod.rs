@@ -3,6 +3,7 @@
 mod entry;
 pub mod gguf;
 pub mod gguf_model;
+mod hf_folder;
 pub mod memory;
 pub mod model_files;
 pub mod quants;
@@ -38,9 +39,10 @@ pub trait Store {
 
     /// The whole value, refused when it is larger than `limit` bytes.
     async fn read_all(&self, key: &str, limit: u64) -> Result<Vec<u8>> {
-        let size = self.size(key).await?.ok_or_else(|| {
-            crate::Error::input(key, "no such file", "an existing file")
-        })?;
+        let size = self
+            .size(key)
+            .await?
+            .ok_or_else(|| crate::Error::input(key, "no such file", "an existing file"))?;
         if size > limit {
             return Err(crate::Error::input(key, format!("{size} bytes"), format!("at most {limit} bytes")));
         }
@@ -52,8 +54,24 @@ pub trait Store {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)] // the names are the formats' own
 pub enum StoredType {
-    F64, F32, F16, BF16, I64, I32, I16, I8, U8, Bool,
-    Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4K, Q5K, Q6K,
+    F64,
+    F32,
+    F16,
+    BF16,
+    I64,
+    I32,
+    I16,
+    I8,
+    U8,
+    Bool,
+    Q4_0,
+    Q4_1,
+    Q5_0,
+    Q5_1,
+    Q8_0,
+    Q4K,
+    Q5K,
+    Q6K,
 }
 
 /// What a file says about one tensor.

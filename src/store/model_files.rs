@@ -1,20 +1,11 @@
 //! A pretrained model's files, from a Hugging Face folder or a GGUF file, under one set of names.
 
 use super::gguf_model::GgufModel;
-use super::safetensors::{self, Header};
+use super::hf_folder::{HfFolder, Tensors, join};
 use super::tokenizer_files::TokenizerFiles;
-use super::{Entry, HostTensor, Store, TensorInfo, shortened};
+use super::{HostTensor, Store, TensorInfo, shortened};
 use crate::{Error, Result};
-use indexmap::IndexMap;
-use serde::de::DeserializeOwned;
 use serde_json::Value;
-
-/// Bounds on what is read whole; real files stay far below.
-const MAX_JSON_BYTES: u64 = 64 << 20;
-const MAX_TOKENIZER_BYTES: u64 = 256 << 20;
-
-const WEIGHTS: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
 
 /// A model's files. Tensors have transformers' names and orientation and are read one at a time.
 #[derive(Debug)]
@@ -29,8 +20,7 @@ pub struct ModelFiles<'s, S: Store> {
 
 #[derive(Debug)]
 enum Weights {
-    /// Tensors by name: the file's key, and where in it.
-    Safetensors(IndexMap<String, (String, Entry)>),
+    Safetensors(Tensors),
     Gguf(Box<GgufModel>),
 }
 
@@ -45,18 +35,17 @@ impl<'s, S: Store> ModelFiles<'s, S> {
         if is_gguf_name || store.size(key).await.is_ok_and(|size| size.is_some()) {
             return Self::open_gguf(store, key).await;
         }
-        Err(Error::input(place, "no config.json and no GGUF file", "a Hugging Face model folder or a .gguf file"))
+        Err(Error::input(
+            place,
+            "no config.json and no GGUF file",
+            "a Hugging Face model folder or a .gguf file",
+        ))
     }
 
     async fn open_folder(store: &'s S, folder: &str, place: &str) -> Result<Self> {
-        let key = |name: &str| join(folder, name);
-        let config: Value = read_json(store, &key("config.json")).await?;
-        if !config.is_object() {
-            return Err(Error::input(key("config.json"), "no JSON object", "a model's configuration"));
-        }
-        let generation_config = read_optional_json(store, &key("generation_config.json")).await?;
-        let weights = Weights::Safetensors(open_weights(store, folder, place).await?);
-        let tokenizer = read_tokenizer(store, folder).await?;
+        let HfFolder { config, generation_config, tokenizer, tensors } =
+            HfFolder::open(store, folder, place).await?;
+        let weights = Weights::Safetensors(tensors);
         Ok(Self { store, place: place.into(), config, generation_config, tokenizer, weights })
     }
 
@@ -115,103 +104,4 @@ impl<'s, S: Store> ModelFiles<'s, S> {
             Error::input(&self.place, problem, "the tensors its configuration asks for")
         })
     }
-}
-
-/// `model.safetensors`, or the files its index lists.
-async fn open_weights<S: Store>(
-    store: &S,
-    folder: &str,
-    place: &str,
-) -> Result<IndexMap<String, (String, Entry)>> {
-    let whole = join(folder, WEIGHTS);
-    if store.size(&whole).await?.is_some() {
-        let Header { tensors, .. } = safetensors::read_header(store, &whole).await?;
-        return Ok(tensors.into_iter().map(|(name, entry)| (name, (whole.clone(), entry))).collect());
-    }
-    let index_key = join(folder, INDEX);
-    match read_optional_json::<Index, S>(store, &index_key).await? {
-        Some(index) => open_shards(store, folder, &index_key, index).await,
-        None => Err(Error::input(place, format!("neither {WEIGHTS} nor {INDEX}"), "weights as safetensors")),
-    }
-}
-
-#[derive(serde::Deserialize)]
-struct Index {
-    weight_map: IndexMap<String, String>,
-}
-
-async fn open_shards(
-    store: &impl Store,
-    folder: &str,
-    index_key: &str,
-    index: Index,
-) -> Result<IndexMap<String, (String, Entry)>> {
-    let mut shards: IndexMap<String, Header> = IndexMap::new();
-    let mut tensors = IndexMap::new();
-    let mut mistakes = Vec::new();
-    for (name, file) in index.weight_map {
-        if file.contains(['/', '\\', ':']) || !file.ends_with(".safetensors") {
-            let problem = format!("{} is in {}", shortened(&name), shortened(&file));
-            return Err(Error::input(index_key, problem, "names of safetensors files beside the index"));
-        }
-        let key = join(folder, &file);
-        if !shards.contains_key(&key) {
-            shards.insert(key.clone(), safetensors::read_header(store, &key).await?);
-        }
-        match shards.get_mut(&key).and_then(|header| header.tensors.swap_remove(&name)) {
-            Some(entry) => drop(tensors.insert(name, (key, entry))),
-            None => mistakes.push(Error::input(&key, format!("no tensor {}", shortened(&name)), "what its index lists")),
-        }
-    }
-    Error::all(mistakes)?;
-    Ok(tensors)
-}
-
-async fn read_tokenizer(store: &impl Store, folder: &str) -> Result<Option<TokenizerFiles>> {
-    let key = |name: &str| join(folder, name);
-    if store.size(&key("tokenizer.json")).await?.is_none() {
-        return Ok(None);
-    }
-    let tokenizer_json = store.read_all(&key("tokenizer.json"), MAX_TOKENIZER_BYTES).await?;
-    let tokenizer_config: Value =
-        read_optional_json(store, &key("tokenizer_config.json")).await?.unwrap_or_default();
-    let special_tokens_map =
-        read_optional_json(store, &key("special_tokens_map.json")).await?.unwrap_or_default();
-    let template_key = key("chat_template.jinja");
-    let chat_template = match store.size(&template_key).await? {
-        None => template_within(&tokenizer_config),
-        Some(_) => {
-            let bytes = store.read_all(&template_key, MAX_JSON_BYTES).await?;
-            let text = String::from_utf8(bytes)
-                .map_err(|e| Error::input(&template_key, e.utf8_error().to_string(), "UTF-8 text"))?;
-            Some(text)
-        }
-    };
-    Ok(Some(TokenizerFiles::Json { tokenizer_json, tokenizer_config, chat_template, special_tokens_map }))
-}
-
-/// The template in `tokenizer_config.json`: one, or a list of named ones.
-fn template_within(tokenizer_config: &Value) -> Option<String> {
-    let template = match &tokenizer_config["chat_template"] {
-        Value::Array(named) => &named.iter().find(|entry| entry["name"] == "default")?["template"],
-        template => template,
-    };
-    template.as_str().map(str::to_owned)
-}
-
-async fn read_json<T: DeserializeOwned>(store: &impl Store, key: &str) -> Result<T> {
-    let bytes = store.read_all(key, MAX_JSON_BYTES).await?;
-    serde_json::from_slice(&bytes).map_err(|e| Error::input(key, e.to_string(), "valid JSON"))
-}
-
-async fn read_optional_json<T: DeserializeOwned, S: Store>(store: &S, key: &str) -> Result<Option<T>> {
-    match store.size(key).await? {
-        Some(_) => read_json(store, key).await.map(Some),
-        None => Ok(None),
-    }
-}
-
-fn join(folder: &str, name: &str) -> String {
-    let folder = folder.trim_end_matches('/');
-    if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
 }

@@ -199,7 +199,10 @@ mod tests {
         assert_eq!(I64.decode(&(-3i64).to_le_bytes()), [-3.0]);
         assert_eq!(I32.decode(&7i32.to_le_bytes()), [7.0]);
         assert_eq!(I16.decode(&(-2i16).to_le_bytes()), [-2.0]);
-        assert_eq!((I8.decode(&[255]), U8.decode(&[255]), Bool.decode(&[2])), (vec![-1.0], vec![255.0], vec![1.0]));
+        assert_eq!(
+            (I8.decode(&[255]), U8.decode(&[255]), Bool.decode(&[2])),
+            (vec![-1.0], vec![255.0], vec![1.0])
+        );
     }
 
     #[test]

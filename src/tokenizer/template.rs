@@ -130,10 +130,11 @@ fn take_marks(marked: &str) -> Rendered {
     for c in marked.chars() {
         match c {
             BEGIN => open.push(text.len()),
-            END => match (open.pop(), open.is_empty()) {
-                (Some(from), true) => spans.push(from..text.len()),
-                _ => {}
-            },
+            END => {
+                if let (Some(from), true) = (open.pop(), open.is_empty()) {
+                    spans.push(from..text.len());
+                }
+            }
             c => text.push(c),
         }
     }

@@ -232,7 +232,7 @@ fn six_steps_equal_pytorch_with_accumulation_clipping_decay_and_schedule() {
         for (field, expected) in [("loss", loss), ("grad_norm", grad_norm), ("lr", lr)] {
             let value = line[field].as_f64().unwrap();
             assert!(
-                (value - expected).abs() <= 2e-6 * expected.abs(),
+                (value - expected).abs() <= 1e-5 * expected.abs(),
                 "{field} of step {}: {value} != {expected}",
                 line["step"]
             );
@@ -399,7 +399,7 @@ fn early_stopping_ends_with_the_best_values() {
     assert_eq!(summary.best_eval, Some((best + 1, losses[best])));
     // The values are those of a run that ends at the best step with the same schedule.
     let other = MemoryStore::new();
-    let at_best = train_until(&run(train), &other, Start::Fresh, best + 1, None);
+    let at_best = train_until(&run(train), &other, Start::Fresh, best + 1, Some(&held_out));
     assert_eq!(outcome.values, at_best.values);
     // Resuming a run that is out of patience does not train on.
     let resumed = train_until(

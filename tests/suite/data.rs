@@ -36,14 +36,19 @@ fn pair(prompt: &str, completion: &str) -> RowContent {
 }
 
 fn chat(turns: &[(&str, &str, f32)]) -> RowContent {
-    let message = |&(role, content, weight): &(&str, &str, f32)| Message { role: role.into(), content: content.into(), weight };
+    let message = |&(role, content, weight): &(&str, &str, f32)| Message {
+        role: role.into(),
+        content: content.into(),
+        weight,
+    };
     RowContent::Chat(turns.iter().map(message).collect())
 }
 
 #[test]
 fn the_same_rows_in_every_format() {
     let rows = [pair("a", "b"), pair("c, \"d\"", "e\nf")];
-    let jsonl = "{\"prompt\":\"a\",\"completion\":\"b\"}\n\n{\"prompt\":\"c, \\\"d\\\"\",\"completion\":\"e\\nf\"}";
+    let jsonl =
+        "{\"prompt\":\"a\",\"completion\":\"b\"}\n\n{\"prompt\":\"c, \\\"d\\\"\",\"completion\":\"e\\nf\"}";
     let list = format!("[{}]", jsonl.replace("\n\n", ",\n"));
     let csv = "prompt,completion\r\na,b\r\n\"c, \"\"d\"\"\",\"e\nf\"\r\n";
     assert_eq!(contents("x.jsonl", jsonl), rows);
@@ -53,7 +58,13 @@ fn the_same_rows_in_every_format() {
     assert_eq!(contents("x.json", format!("{{\"version\": 1, \"data\": {list}}}")), rows);
     assert_eq!(contents("x", &list), rows, "told by its first character");
     assert_eq!(contents("x.csv", csv), rows);
-    assert_eq!(contents("x.tsv", csv.replace("prompt,", "prompt\t").replace("a,b", "a\tb").replace("\",\"", "\"\t\"")), rows);
+    assert_eq!(
+        contents(
+            "x.tsv",
+            csv.replace("prompt,", "prompt\t").replace("a,b", "a\tb").replace("\",\"", "\"\t\"")
+        ),
+        rows
+    );
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     gzip.write_all(csv.as_bytes()).expect("in memory");
     let gzip = gzip.finish().expect("in memory");
@@ -63,7 +74,10 @@ fn the_same_rows_in_every_format() {
 
 #[test]
 fn shapes_are_told_by_their_fields() {
-    let alpaca = contents("x.json", r#"[{"instruction": "Add.", "input": "1 2", "output": "3", "text": "all of it"}, {"instruction": "Sing.", "input": "", "output": "La."}]"#);
+    let alpaca = contents(
+        "x.json",
+        r#"[{"instruction": "Add.", "input": "1 2", "output": "3", "text": "all of it"}, {"instruction": "Sing.", "input": "", "output": "La."}]"#,
+    );
     assert_eq!(
         alpaca,
         [
@@ -78,7 +92,10 @@ fn shapes_are_told_by_their_fields() {
         ]
     );
     let sharegpt = r#"{"id": "q", "conversations": [{"from": "system", "value": "S"}, {"from": "human", "value": "H"}, {"from": "gpt", "value": "G"}]}"#;
-    assert_eq!(contents("x.jsonl", sharegpt), [chat(&[("system", "S", 1.0), ("user", "H", 1.0), ("assistant", "G", 1.0)])]);
+    assert_eq!(
+        contents("x.jsonl", sharegpt),
+        [chat(&[("system", "S", 1.0), ("user", "H", 1.0), ("assistant", "G", 1.0)])]
+    );
     assert_eq!(contents("x.json", sharegpt).len(), 1, "one row as a document, though it holds a list");
     let messages = r#"{"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}, {"role": "assistant", "content": "c", "weight": 0}]}"#;
     assert_eq!(contents("x.jsonl", messages), [chat(&[("user", "ab", 1.0), ("assistant", "c", 0.0)])]);
@@ -93,9 +110,15 @@ fn a_shape_can_be_insisted_on() {
     assert_eq!(read("x.jsonl", row).shape, Some(Shape::PromptCompletion));
     assert_eq!(read_rows(row.as_bytes(), "x.jsonl", Shape::Text).rows[0].content, text("t"));
     let missing = read_rows(row.as_bytes(), "x.jsonl", Shape::Chat);
-    assert_eq!(missing.problems[0].to_string(), "x.jsonl:1: has no field `messages`; expected `messages`, a list of turns with `role` and `content`");
+    assert_eq!(
+        missing.problems[0].to_string(),
+        "x.jsonl:1: has no field `messages`; expected `messages`, a list of turns with `role` and `content`"
+    );
     let missing = read_rows(b"text\na\n", "x.csv", Shape::Alpaca);
-    assert_eq!(missing.problems[0].to_string(), "x.csv:1: has no column `instruction`; it has the columns `text`; expected a column `instruction`");
+    assert_eq!(
+        missing.problems[0].to_string(),
+        "x.csv:1: has no column `instruction`; it has the columns `text`; expected a column `instruction`"
+    );
 }
 
 #[test]
@@ -106,7 +129,10 @@ fn plain_text_is_lines_or_documents() {
     assert_eq!(by_document.rows[0].content, text("# One\nstill one"));
     assert_eq!(lines(&by_document), [2, 6]);
     assert_eq!(by_document.notes, ["x.md: plain text: one row for each document between blank lines"]);
-    assert_eq!(problems("x.txt", b"fine\nb\xFFd\n"), ["x.txt:2:2: byte 0xFF is not UTF-8; expected text encoded as UTF-8"]);
+    assert_eq!(
+        problems("x.txt", b"fine\nb\xFFd\n"),
+        ["x.txt:2:2: byte 0xFF is not UTF-8; expected text encoded as UTF-8"]
+    );
 }
 
 #[test]
@@ -114,7 +140,10 @@ fn parquet_columns_become_rows() {
     let read_chat = read("chat.parquet", include_bytes!("../fixtures/data/chat.parquet"));
     assert_eq!(read_chat.rows[0].content, chat(&[("user", "Hi", 1.0), ("assistant", "Hello, wörld", 1.0)]));
     assert_eq!(read_chat.rows[1].content, chat(&[("system", "", 1.0), ("assistant", "B", 1.0)]));
-    assert_eq!(read_chat.problems[0].to_string(), "chat.parquet:3: messages: is an empty list; expected a list of turns with `role` and `content`");
+    assert_eq!(
+        read_chat.problems[0].to_string(),
+        "chat.parquet:3: messages: is an empty list; expected a list of turns with `role` and `content`"
+    );
     assert_eq!(read_chat.notes, ["chat.parquet: column `id` is not used"]);
 
     // Told by its magic bytes, over two row groups.
@@ -124,7 +153,12 @@ fn parquet_columns_become_rows() {
     assert_eq!(read_pairs.n_bad_rows, 1);
 
     let dates = problems("dates.parquet", include_bytes!("../fixtures/data/dates.parquet"));
-    assert_eq!(dates, ["dates.parquet: column `text`: holds INT32 (DATE); expected strings, numbers, and lists and groups of them"]);
+    assert_eq!(
+        dates,
+        [
+            "dates.parquet: column `text`: holds INT32 (DATE); expected strings, numbers, and lists and groups of them"
+        ]
+    );
     assert!(problems("x.parquet", "PAR1 no more")[0].starts_with("x.parquet: is broken Parquet: "));
 }
 
@@ -148,7 +182,11 @@ fn every_bad_line_is_reported_and_the_others_kept() {
         ]
     );
     assert_eq!((lines(&read), read.n_bad_rows), (vec![1, 9, 10], 7));
-    assert_eq!(read.notes, ["x.jsonl: field `id` is not used (first in line 9)"], "once, though two rows have it");
+    assert_eq!(
+        read.notes,
+        ["x.jsonl: field `id` is not used (first in line 9)"],
+        "once, though two rows have it"
+    );
     assert_eq!(read.strict().expect_err("it has problems").exit_code(), 2);
 }
 
@@ -171,7 +209,8 @@ fn turns_are_checked_field_by_field() {
 
 #[test]
 fn a_torn_quote_does_not_swallow_the_rows_below() {
-    let read_torn = read("x.csv", "prompt,completion\na,b\nc,\"d\ne,f\ng,\"h\"i\nj,\"k\"\nl\n\"m\nn\",o\np,q\n");
+    let read_torn =
+        read("x.csv", "prompt,completion\na,b\nc,\"d\ne,f\ng,\"h\"i\nj,\"k\"\nl\n\"m\nn\",o\np,q\n");
     let found: Vec<_> = read_torn.problems.iter().map(ToString::to_string).collect();
     let expected = "expected `\"` around the whole cell, and `\"\"` for a quote inside";
     assert_eq!(
@@ -184,17 +223,33 @@ fn a_torn_quote_does_not_swallow_the_rows_below() {
     );
     assert_eq!(lines(&read_torn), [2, 4, 6, 8, 10]);
     let torn = read("x.csv", "text\n\"a\nb\n");
-    assert_eq!(torn.problems[0].to_string(), format!("x.csv:2: column 1: a quote is opened and never closed; {expected}"));
+    assert_eq!(
+        torn.problems[0].to_string(),
+        format!("x.csv:2: column 1: a quote is opened and never closed; {expected}")
+    );
     assert_eq!(lines(&torn), [3]);
-    assert_eq!(contents("x.csv", "text\n5\" disk\n"), [text("5\" disk")], "a quote inside a bare cell is a character");
+    assert_eq!(
+        contents("x.csv", "text\n5\" disk\n"),
+        [text("5\" disk")],
+        "a quote inside a bare cell is a character"
+    );
 }
 
 #[test]
 fn tables_are_checked_by_column() {
-    assert!(problems("x.csv", "txt,label\na,b\nc,d\n")[0].starts_with("x.csv:1: has the columns `txt`, `label`; expected `text`"));
+    assert!(
+        problems("x.csv", "txt,label\na,b\nc,d\n")[0]
+            .starts_with("x.csv:1: has the columns `txt`, `label`; expected `text`")
+    );
     assert_eq!(problems("x.csv", "txt,label\na,b\nc,d\n").len(), 1, "the header once, not every row");
-    assert_eq!(problems("x.csv", "text,text\na,b\n"), ["x.csv:1: column `text` appears twice; expected a name for each column"]);
-    assert_eq!(problems("x.csv", "prompt,completion\na,\n"), ["x.csv:2: column 2 (completion): is empty; expected some text"]);
+    assert_eq!(
+        problems("x.csv", "text,text\na,b\n"),
+        ["x.csv:1: column `text` appears twice; expected a name for each column"]
+    );
+    assert_eq!(
+        problems("x.csv", "prompt,completion\na,\n"),
+        ["x.csv:2: column 2 (completion): is empty; expected some text"]
+    );
     assert_eq!(
         problems("x.csv", b"prompt,completion\na,b\xFF\nc,d"),
         ["x.csv:2: column 2 (completion): byte 0xFF is not UTF-8; expected text encoded as UTF-8"]
@@ -207,17 +262,36 @@ fn a_broken_document_names_the_row() {
         problems("x.json", "{\"data\": [\n {\"text\": \"a\"},\n {\"text\": },\n {\"text\": \"b\"}\n]}"),
         ["x.json:3:10: broken JSON: expected value; expected one whole JSON object"]
     );
-    assert_eq!(problems("x.json", "[{\"text\": \"a\"}"), ["x.json:1: the list is not closed; expected `]` at the end of the rows"]);
+    assert_eq!(
+        problems("x.json", "[{\"text\": \"a\"}"),
+        ["x.json:1: the list is not closed; expected `]` at the end of the rows"]
+    );
     assert_eq!(
         problems("x.json", "[{\"text\": \"a\"}\n{\"text\": \"b\"}]"),
         ["x.json:2: two rows with nothing between them; expected `,` between rows"]
     );
-    assert_eq!(problems("x.json", "[{\"text\": \"a\"}] x"), ["x.json:1: there is text after the end of the list; expected the end of the file"]);
-    assert_eq!(problems("x.json", "{\"a\": [], \"b\": []}"), ["x.json:1: has 2 lists: a, b; expected one list of rows a file"]);
-    assert_eq!(problems("x.json", "{\"a\": 1}"), ["x.json:1: has the fields `a`; expected a row, or one field with the list of rows"]);
-    assert_eq!(problems("x.json", "{\"data\": [{\"text\": \"a\"}],\n \"b\": }"), ["x.json:2:7: broken JSON: expected value; expected one whole JSON object"]);
+    assert_eq!(
+        problems("x.json", "[{\"text\": \"a\"}] x"),
+        ["x.json:1: there is text after the end of the list; expected the end of the file"]
+    );
+    assert_eq!(
+        problems("x.json", "{\"a\": [], \"b\": []}"),
+        ["x.json:1: has 2 lists: a, b; expected one list of rows a file"]
+    );
+    assert_eq!(
+        problems("x.json", "{\"a\": 1}"),
+        ["x.json:1: has the fields `a`; expected a row, or one field with the list of rows"]
+    );
+    assert_eq!(
+        problems("x.json", "{\"data\": [{\"text\": \"a\"}],\n \"b\": }"),
+        ["x.json:2:7: broken JSON: expected value; expected one whole JSON object"]
+    );
     assert_eq!(problems("x.json", "7"), ["x.json:1: is no JSON list or object; expected `[` or `{`"]);
-    assert_eq!(lines(&read("x.json", "{\"text\": \"a\n{\"text\": \"b\"}\n")), [2], "a torn first line of JSON Lines");
+    assert_eq!(
+        lines(&read("x.json", "{\"text\": \"a\n{\"text\": \"b\"}\n")),
+        [2],
+        "a torn first line of JSON Lines"
+    );
 }
 
 #[test]
@@ -228,8 +302,14 @@ fn files_without_rows_are_refused() {
     for (name, bytes) in [("x.jsonl", "\n \n"), ("x.json", "[ ]"), ("x.csv", "text\n"), ("x.txt", "\n\n")] {
         assert_eq!(problems(name, bytes), [format!("{name}: holds no rows; expected at least one row")]);
     }
-    assert!(problems("x.data", "what is this")[0].starts_with("x.data: has no format that can be told; expected a name ending in"));
-    assert_eq!(problems("x.csv", b"\xFF\xFEt\0"), ["x.csv:1: is encoded as UTF-16; expected text encoded as UTF-8"]);
+    assert!(
+        problems("x.data", "what is this")[0]
+            .starts_with("x.data: has no format that can be told; expected a name ending in")
+    );
+    assert_eq!(
+        problems("x.csv", b"\xFF\xFEt\0"),
+        ["x.csv:1: is encoded as UTF-16; expected text encoded as UTF-8"]
+    );
     assert!(problems("x.csv", b"\x1F\x8B\x08\0\0\0")[0].starts_with("x.csv: is broken gzip: "));
 }
 
@@ -284,15 +364,34 @@ const NAMES: [&str; 6] = ["x.jsonl", "x.json", "x.csv", "x.tsv", "x.txt", "x.par
 /// Text with the characters that steer the parsers, more often than chance would.
 fn tricky() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![
-        prop::sample::select(vec!["{", "}", "[", "]", "\"", "\\", ",", ":", "\n", "\r\n", "\t", " ", "text", "messages", "\"text\":", "1", "PAR1", "é"])
-            .prop_map(|s| s.as_bytes().to_vec()),
+        prop::sample::select(vec![
+            "{",
+            "}",
+            "[",
+            "]",
+            "\"",
+            "\\",
+            ",",
+            ":",
+            "\n",
+            "\r\n",
+            "\t",
+            " ",
+            "text",
+            "messages",
+            "\"text\":",
+            "1",
+            "PAR1",
+            "é"
+        ])
+        .prop_map(|s| s.as_bytes().to_vec()),
         prop::collection::vec(any::<u8>(), 0..3),
     ];
     prop::collection::vec(piece, 0..60).prop_map(|pieces| pieces.concat())
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(500) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1000) })]
 
     #[test]
     fn no_bytes_make_a_reader_panic(bytes in tricky()) {

@@ -20,10 +20,13 @@ fn fixtures() -> PathBuf {
 /// Every file of a folder of fixtures, under its own name.
 fn folder(name: &str) -> MemoryStore {
     let entries = std::fs::read_dir(fixtures().join(name)).unwrap();
-    entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_file()).fold(MemoryStore::new(), |store, path| {
-        let key = path.file_name().unwrap().to_str().unwrap().to_owned();
-        store.with(key, std::fs::read(path).unwrap())
-    })
+    entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_file()).fold(
+        MemoryStore::new(),
+        |store, path| {
+            let key = path.file_name().unwrap().to_str().unwrap().to_owned();
+            store.with(key, std::fs::read(path).unwrap())
+        },
+    )
 }
 
 fn golden(path: &str) -> IndexMap<String, HostTensor> {
@@ -200,6 +203,22 @@ fn a_folders_tokenizer_comes_with_its_template() {
 }
 
 #[test]
+fn tensors_saved_without_their_models_prefix_get_it() {
+    for (model, prefix) in [("gpt2", "transformer."), ("llama-tied", "model.")] {
+        let path = format!("models/{model}/model.safetensors");
+        let whole = golden(&path);
+        let bare: IndexMap<_, _> = whole
+            .iter()
+            .map(|(name, tensor)| (name.trim_start_matches(prefix).to_owned(), tensor.clone()))
+            .collect();
+        assert!(bare.keys().all(|name| !name.starts_with(prefix)));
+        let weights = safetensors::to_bytes(&bare, &IndexMap::new()).unwrap();
+        let store = MemoryStore::new().with("config.json", *b"{}").with("model.safetensors", weights);
+        assert_eq!(tensors(&store, ""), whole, "{model}");
+    }
+}
+
+#[test]
 fn refuses_folders_that_are_no_model() {
     let empty = MemoryStore::new();
     assert!(error(&empty, "m").contains("m: no config.json and no GGUF file"));
@@ -224,7 +243,10 @@ fn refuses_an_index_that_leaves_its_folder_or_lists_what_is_not_there() {
             .with("m/model.safetensors.index.json", index(file))
     };
     for outside in ["../a.safetensors", "/etc/a.safetensors", "..\\a.safetensors", "a.bin"] {
-        assert!(error(&store(outside), "m").contains("names of safetensors files beside the index"), "{outside}");
+        assert!(
+            error(&store(outside), "m").contains("names of safetensors files beside the index"),
+            "{outside}"
+        );
     }
     assert!(error(&store("b.safetensors"), "m").contains("m/b.safetensors: no such file"));
     let both = error(&store("a.safetensors"), "m");

@@ -70,7 +70,9 @@ impl<'a> Cursor<'a> {
         let limit = self.remaining() / n_bytes_each;
         if count > limit {
             let problem = format!("{what} is {count}");
-            return Err(Error::input(place, problem, format!("at most {limit} in the rest of the file")).into());
+            return Err(
+                Error::input(place, problem, format!("at most {limit} in the rest of the file")).into()
+            );
         }
         Ok(count)
     }

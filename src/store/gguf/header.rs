@@ -18,7 +18,8 @@ const MIN_PAIR_BYTES: u64 = 8 + 4 + 1;
 const MAX_DIMS: u32 = 4;
 const DEFAULT_ALIGNMENT: u32 = 32;
 
-const SUPPORTED: &str = "F64, F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K, I64, I32, I16, I8";
+const SUPPORTED: &str =
+    "F64, F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K, I64, I32, I16, I8";
 
 /// What a file holds.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,14 +62,25 @@ pub(super) fn parse(bytes: &[u8], file_size: u64, file: &str) -> Result<Header, 
     let magic = cursor.array::<4>("the format's mark")?;
     if &magic != b"GGUF" {
         let found = shortened(&String::from_utf8_lossy(&magic));
-        return Err(Error::input(file, format!("begins with {found:?}"), "a GGUF file, which begins with \"GGUF\"").into());
+        return Err(Error::input(
+            file,
+            format!("begins with {found:?}"),
+            "a GGUF file, which begins with \"GGUF\"",
+        )
+        .into());
     }
     let version = cursor.u32("the format's version")?;
     if !matches!(version, 2 | 3) {
         // A big-endian file has its version in the upper bytes.
-        let kind = if version.swap_bytes() <= 3 && version != 0 { "big-endian GGUF".into() } else { format!("version {version}") };
+        let kind = if version.swap_bytes() <= 3 && version != 0 {
+            "big-endian GGUF".into()
+        } else {
+            format!("version {version}")
+        };
         let what = format!("{file}: {kind}");
-        return Err(Error::Unsupported { what, supported: "little-endian GGUF, versions 2 and 3".into() }.into());
+        return Err(
+            Error::Unsupported { what, supported: "little-endian GGUF, versions 2 and 3".into() }.into()
+        );
     }
     let n_tensors = cursor.count(MIN_TENSOR_BYTES, "the number of tensors")?;
     let n_pairs = cursor.count(MIN_PAIR_BYTES, "the number of metadata keys")?;
@@ -130,7 +142,8 @@ fn place_tensors(
         let range = start.and_then(|start| Some(start..start.checked_add(info.n_bytes)?));
         let bytes = range.filter(|range| range.end <= cursor.file_size);
         let bytes = bytes.ok_or_else(|| beyond(&name, info.n_bytes))?;
-        expected_offset = offset.checked_add(info.n_bytes).and_then(|end| end.checked_next_multiple_of(alignment));
+        expected_offset =
+            offset.checked_add(info.n_bytes).and_then(|end| end.checked_next_multiple_of(alignment));
         if tensors.insert(name, Entry { info, bytes }).is_some() {
             return Err(Error::input(place, "its name stands twice", "each name once"));
         }

@@ -3,9 +3,10 @@
 use super::build::{Builder, string};
 use super::*;
 use crate::store::memory::{MemoryStore, ready};
-use crate::store::{HostTensor, StoredType};
+use crate::store::{HostTensor, Store, StoredType};
 use crate::{Error, Result};
 use proptest::prelude::*;
+use std::ops::Range;
 
 fn open(bytes: Vec<u8>) -> Result<Header> {
     ready(read_header(&MemoryStore::new().with("f.gguf", bytes), "f.gguf"))
@@ -78,6 +79,63 @@ fn headers_longer_than_the_first_read_are_read_in_pieces() {
     assert_eq!(header.tensors.len(), 2);
 }
 
+/// A file of `size` bytes of which all but the first are zeros, read in small ranges only.
+struct Sparse {
+    head: Vec<u8>,
+    size: u64,
+}
+
+impl Store for Sparse {
+    async fn size(&self, _: &str) -> Result<Option<u64>> {
+        Ok(Some(self.size))
+    }
+
+    async fn read(&self, _: &str, range: Range<u64>) -> Result<Vec<u8>> {
+        assert!(range.end <= self.size && range.end < 2 << 20, "read {range:?} of {}", self.size);
+        let byte = |at: u64| self.head.get(at as usize).copied().unwrap_or(0);
+        Ok(range.map(byte).collect())
+    }
+
+    async fn write(&self, _: &str, _: &[u8]) -> Result<()> {
+        unreachable!("a reader writes nothing")
+    }
+
+    async fn append(&self, _: &str, _: &[u8]) -> Result<()> {
+        unreachable!("a reader writes nothing")
+    }
+
+    async fn rename(&self, _: &str, _: &str) -> Result<()> {
+        unreachable!("a reader writes nothing")
+    }
+
+    async fn list(&self, _: &str) -> Result<Vec<String>> {
+        unreachable!("a reader knows its key")
+    }
+
+    async fn remove(&self, _: &str) -> Result<()> {
+        unreachable!("a reader writes nothing")
+    }
+}
+
+#[test]
+fn the_header_alone_is_read_of_a_large_file() {
+    let large = Builder::new().tensor("w", &[20_000_000, 256], 0, &[]);
+    let store = Sparse { head: large.bytes(), size: 30 << 30 };
+    let header = ready(read_header(&store, "f.gguf")).unwrap();
+    assert_eq!(header.tensors["w"].info.n_bytes, 20_480_000_000);
+}
+
+#[test]
+fn a_header_longer_than_any_real_one_is_refused_unread() {
+    let lying = Builder::new().pair("k", 8, (20u64 << 30).to_le_bytes());
+    let store = Sparse { head: lying.bytes(), size: 30 << 30 };
+    let error = ready(read_header(&store, "f.gguf")).unwrap_err().to_string();
+    assert!(
+        error.contains("f.gguf: its header takes") && error.contains("at most 100000000 bytes"),
+        "{error}"
+    );
+}
+
 #[test]
 fn every_truncation_is_refused() {
     let bytes = sample().bytes();
@@ -90,7 +148,10 @@ fn every_truncation_is_refused() {
 fn refuses_what_is_no_gguf_of_a_known_version() {
     refuses(b"GG".to_vec(), "the format's mark takes 4 bytes, 2 remain");
     refuses(b"PK\x03\x04 not a model".to_vec(), "begins with \"PK");
-    refuses(Builder { version: 1, ..sample() }.bytes(), "version 1 is not supported; supported: little-endian GGUF, versions 2 and 3");
+    refuses(
+        Builder { version: 1, ..sample() }.bytes(),
+        "version 1 is not supported; supported: little-endian GGUF, versions 2 and 3",
+    );
     refuses(Builder { version: 3 << 24, ..sample() }.bytes(), "big-endian GGUF");
 }
 
@@ -113,7 +174,10 @@ fn refuses_counts_and_lengths_beyond_the_file() {
     refuses(list(9, 1), "key list: a list of lists; expected a list of texts or numbers");
     refuses(list(99, 1), "key list: value type 99");
     refuses(Builder::new().pair("odd", 13, []).bytes(), "key odd: value type 13");
-    refuses(Builder::new().pair("text", 8, [&[1, 0, 0, 0, 0, 0, 0, 0][..], &[0xFF]].concat()).bytes(), "is not UTF-8");
+    refuses(
+        Builder::new().pair("text", 8, [&[1, 0, 0, 0, 0, 0, 0, 0][..], &[0xFF]].concat()).bytes(),
+        "is not UTF-8",
+    );
     let mut twice = Builder::new().u32("k", 1).u32("l", 1).bytes();
     let at = twice.iter().position(|&byte| byte == b'l').unwrap();
     twice[at] = b'k';
@@ -130,17 +194,32 @@ fn refuses_tensors_that_do_not_fit_the_file() {
     refuses(with(|b| b.tensors[0].dims = vec![1; 5]), "tensor w: 5 dimensions; expected at most 4");
     refuses(with(|b| b.tensors[0].dims = vec![1 << 40, 1 << 40]), "overflows");
     refuses(with(|b| b.tensors[0].dims = vec![1 << 62]), "tensor w: shape [4611686018427387904] overflows");
-    refuses(with(|b| b.tensors[0].dims = vec![4_000_000_000]), "tensor w: its 16000000000 bytes end past the file");
-    refuses(with(|b| b.tensors[1].dims = vec![33]), "tensor q: shape [33] has rows of 33 values, no whole blocks of 32");
-    refuses(with(|b| b.tensors[0].type_number = 10), "tensor w: type 10 (Q2_K) is not supported; supported: F64, F32");
+    refuses(
+        with(|b| b.tensors[0].dims = vec![4_000_000_000]),
+        "tensor w: its 16000000000 bytes end past the file",
+    );
+    refuses(
+        with(|b| b.tensors[1].dims = vec![33]),
+        "tensor q: shape [33] has rows of 33 values, no whole blocks of 32",
+    );
+    refuses(
+        with(|b| b.tensors[0].type_number = 10),
+        "tensor w: type 10 (Q2_K) is not supported; supported: F64, F32",
+    );
     refuses(with(|b| b.tensors[0].type_number = 4), "tensor w: type 4 (unknown to attune)");
     refuses(with(|b| b.tensors[1].offset = 0), "tensor q: offset 0; expected 32, behind the tensor before");
     refuses(with(|b| b.tensors[1].offset = 33), "tensor q: offset 33");
     refuses(with(|b| b.tensors[1].offset = u64::MAX), "tensor q: offset 18446744073709551615");
     refuses(with(|b| b.tensors[1].name = "w".into()), "tensor w: its name stands twice");
     refuses(with(|b| b.tensors[0].name.clear()), "its name is empty");
-    refuses(sample().u32("general.alignment", 24).bytes(), "key general.alignment: 24; expected a power of two");
-    refuses(sample().u32("general.alignment", 0).bytes(), "key general.alignment: 0; expected a power of two");
+    refuses(
+        sample().u32("general.alignment", 24).bytes(),
+        "key general.alignment: 24; expected a power of two",
+    );
+    refuses(
+        sample().u32("general.alignment", 0).bytes(),
+        "key general.alignment: 0; expected a power of two",
+    );
     refuses(sample().u32("general.alignment", 1 << 31).bytes(), "expected");
     refuses(sample().text("general.alignment", "32").bytes(), "key general.alignment: the text");
 }

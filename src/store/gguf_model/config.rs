@@ -8,6 +8,7 @@ use crate::store::gguf::{Header, Metadata};
 use crate::store::tokenizer_files::GgufVocabulary;
 use crate::{Error, Result};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 /// Shape and constants of the model.
 #[derive(Clone, Debug)]
@@ -178,7 +179,8 @@ impl Config {
     }
 
     fn gemma3(&self) -> Value {
-        let sees_all = |layer: u32| self.window.size.is_none() || (layer + 1).is_multiple_of(self.window.pattern);
+        let sees_all =
+            |layer: u32| self.window.size.is_none() || (layer + 1).is_multiple_of(self.window.pattern);
         let kind = |layer| if sees_all(layer) { "full_attention" } else { "sliding_attention" };
         // Only the 27B model, known by its depth, scales by another number than the head's width.
         let scalar = match self.num_hidden_layers {
@@ -222,14 +224,15 @@ fn merged(mut into: Value, from: Value) -> Value {
     into
 }
 
-/// The number of blocks, which the tensors must agree with.
+/// The number of blocks, each of which must have tensors.
 fn n_blocks(keys: &Keys<'_>, header: &Header) -> Result<u32> {
     const NAME: &str = "block_count";
     let announced = keys.size(NAME)?;
-    let last = header.tensors.keys().filter_map(|name| block_and_stem(name)).map(|(block, _)| block).max();
-    let found = last.map_or(0, |last| u64::from(last) + 1);
-    if found != u64::from(announced) {
-        let expected = format!("{found}, as many as the file has tensors for");
+    let blocks = header.tensors.keys().filter_map(|name| block_and_stem(name)).map(|(block, _)| block);
+    let found: BTreeSet<u32> = blocks.collect();
+    // As many different numbers below `announced` as there are.
+    if found.len() as u64 != u64::from(announced) || found.last().is_some_and(|&last| last >= announced) {
+        let expected = format!("{}, the blocks that the file has tensors for", found.len());
         return Err(Error::input(keys.metadata.place(&keys.key(NAME)), announced.to_string(), expected));
     }
     Ok(announced)
@@ -242,7 +245,9 @@ fn head_dim(keys: &Keys<'_>, architecture: Architecture, hidden_size: u32, n_hea
     let implied = rotated.filter(|_| architecture == Architecture::Llama);
     let default = implied.unwrap_or(hidden_size / n_heads);
     let head_dim = keys.size_or("attention.key_length", default)?;
-    for (name, found) in [("rope.dimension_count", rotated), ("attention.value_length", keys.u32("attention.value_length")?)] {
+    for (name, found) in
+        [("rope.dimension_count", rotated), ("attention.value_length", keys.u32("attention.value_length")?)]
+    {
         if found.is_some_and(|found| found != head_dim) {
             let problem = found.unwrap_or_default().to_string();
             let expected = format!("the head's width {head_dim}");
@@ -256,14 +261,19 @@ fn head_dim(keys: &Keys<'_>, architecture: Architecture, hidden_size: u32, n_hea
 fn vocab_size(keys: &Keys<'_>, header: &Header, vocabulary: Option<&GgufVocabulary>) -> Result<u32> {
     const EMBEDDING: &str = "token_embd.weight";
     let file = &header.metadata.file;
-    let entry = header.tensors.get(EMBEDDING).ok_or_else(|| {
-        Error::input(file, format!("no tensor {EMBEDDING}"), "a model's GGUF file")
-    })?;
+    let entry = header
+        .tensors
+        .get(EMBEDDING)
+        .ok_or_else(|| Error::input(file, format!("no tensor {EMBEDDING}"), "a model's GGUF file"))?;
     let rows = entry.info.shape.first().copied().unwrap_or(0);
     let n_tokens = vocabulary.map_or(0, |vocabulary| vocabulary.tokens.len());
     if rows < n_tokens {
         let place = crate::store::tensor_place(file, EMBEDDING);
-        return Err(Error::input(place, format!("{rows} rows"), format!("{n_tokens} or more, one for each token")));
+        return Err(Error::input(
+            place,
+            format!("{rows} rows"),
+            format!("{n_tokens} or more, one for each token"),
+        ));
     }
     let announced = keys.u32("vocab_size")?;
     if announced.is_some_and(|announced| announced as usize != rows) {
@@ -271,7 +281,8 @@ fn vocab_size(keys: &Keys<'_>, header: &Header, vocabulary: Option<&GgufVocabula
         let expected = format!("{rows}, the rows of {EMBEDDING}");
         return Err(Error::input(keys.metadata.place(&keys.key("vocab_size")), problem, expected));
     }
-    u32::try_from(rows).map_err(|_| Error::input(file, format!("{rows} rows of {EMBEDDING}"), "a 32-bit number"))
+    u32::try_from(rows)
+        .map_err(|_| Error::input(file, format!("{rows} rows of {EMBEDDING}"), "a 32-bit number"))
 }
 
 /// Scaling that stands in the metadata; Llama 3's stands in a tensor instead.

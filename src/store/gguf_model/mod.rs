@@ -86,12 +86,17 @@ impl GgufModel {
     /// Reads and checks the header of the file `key`.
     pub async fn open(store: &impl Store, key: &str) -> Result<Self> {
         let header = gguf::read_header(store, key).await?;
+        if header.metadata.u32("split.count")?.is_some_and(|n_files| n_files > 1) {
+            let what = format!("{key}: one part of a split GGUF");
+            return Err(Error::Unsupported { what, supported: "a model in a single GGUF file".into() });
+        }
         let architecture = Architecture::of(&header.metadata)?;
         let vocabulary = vocabulary::read(&header.metadata)?;
         let mut config = config::Config::read(architecture, &header, vocabulary.as_ref())?;
         if let Some(entry) = header.tensors.get(rope::FACTORS) {
-            let factors = entry.read(store, key, rope::FACTORS).await?;
-            config.rope_scaling = rope::llama3_scaling(&factors.values, &config, key)?;
+            rope::check_length(&entry.info, &config, key)?;
+            let divisors = entry.read(store, key, rope::FACTORS).await?;
+            config.rope_scaling = rope::llama3_scaling(&divisors.values, &config, key)?;
         }
         let tensors = converted(&header, &config)?;
         let config = config.to_json();

@@ -75,13 +75,15 @@ pub(super) fn transformers_name(name: &str, config: &Config) -> Name {
     if name == super::rope::FACTORS || name.ends_with(".attn_rot_embd.weight") {
         return Name::Skip;
     }
-    let Some((stem, suffix)) = name.rsplit_once('.').filter(|(_, suffix)| matches!(*suffix, "weight" | "bias"))
+    let Some((stem, suffix)) =
+        name.rsplit_once('.').filter(|(_, suffix)| matches!(*suffix, "weight" | "bias"))
     else {
         return Name::Unknown;
     };
     let found = match block_and_stem(stem) {
         Some((block, stem)) if block < config.num_hidden_layers => {
-            let in_blocks = if config.architecture == Architecture::Gpt2 { "transformer.h" } else { "model.layers" };
+            let in_blocks =
+                if config.architecture == Architecture::Gpt2 { "transformer.h" } else { "model.layers" };
             block_name(stem, config.architecture).map(|name| format!("{in_blocks}.{block}.{name}"))
         }
         Some(_) => None,
@@ -142,8 +144,11 @@ impl Restore {
             Self::Keep | Self::MinusOne => Ok(shape.to_vec()),
             Self::HalvesOfHeads { n_heads } => {
                 let rows = shape.first().copied().unwrap_or(0);
-                let is_even = rows > 0 && rows.is_multiple_of(2 * n_heads);
-                is_even.then(|| shape.to_vec()).ok_or_else(|| format!("a multiple of 2·{n_heads} heads as rows"))
+                let is_even =
+                    rows > 0 && n_heads.checked_mul(2).is_some_and(|parts| rows.is_multiple_of(parts));
+                is_even
+                    .then(|| shape.to_vec())
+                    .ok_or_else(|| format!("a multiple of 2·{n_heads} heads as rows"))
             }
             Self::Transpose => match *shape {
                 [rows, columns] => Ok(vec![columns, rows]),

@@ -6,7 +6,7 @@
 //! `s = (original/wavelength − low)/(high − low)`.
 
 use super::config::Config;
-use crate::store::tensor_place;
+use crate::store::{TensorInfo, tensor_place};
 use crate::{Error, Result};
 use serde_json::{Value, json};
 use std::f64::consts::TAU;
@@ -20,20 +20,27 @@ const HIGH_FREQ_FACTOR: f64 = 4.0;
 /// Where no wavelength lies between the bands: what Llama 3.1 and 3.2 were trained on.
 const DEFAULT_ORIGINAL: f64 = 8192.0;
 
-/// The settings that give these divisors, refused where no such settings do; `file` is for messages.
-pub(super) fn llama3_scaling(divisors: &[f32], config: &Config, file: &str) -> Result<Value> {
+/// Refuses a tensor of divisors that has not one for each frequency, before it is read.
+pub(super) fn check_length(info: &TensorInfo, config: &Config, file: &str) -> Result<()> {
     let half = config.head_dim as usize / 2;
-    let place = || tensor_place(file, FACTORS);
-    if divisors.len() != half {
-        let expected = format!("{half} values, one for each frequency");
-        return Err(Error::input(place(), format!("{} values", divisors.len()), expected));
+    if info.shape == [half] {
+        return Ok(());
     }
+    let expected = format!("[{half}], one value for each frequency");
+    Err(Error::input(tensor_place(file, FACTORS), format!("shape {:?}", info.shape), expected))
+}
+
+/// The settings that give these divisors, refused where no such settings do; `file` is for messages.
+/// [`check_length`] has accepted the tensor.
+pub(super) fn llama3_scaling(divisors: &[f32], config: &Config, file: &str) -> Result<Value> {
+    let half = divisors.len();
     let factor = divisors.iter().copied().map(f64::from).fold(1.0, f64::max);
     if factor == 1.0 {
         return Ok(config.rope_scaling.clone());
     }
     let wavelength = |i: usize| TAU * config.rope_theta.powf(i as f64 / half as f64);
-    let between = divisors.iter().position(|&d| f64::from(d) > 1.0 + 1e-4 && f64::from(d) < factor * (1.0 - 1e-4));
+    let between =
+        divisors.iter().position(|&d| f64::from(d) > 1.0 + 1e-4 && f64::from(d) < factor * (1.0 - 1e-4));
     let original = between.map_or(DEFAULT_ORIGINAL, |i| {
         let s = (1.0 / f64::from(divisors[i]) - 1.0 / factor) / (1.0 - 1.0 / factor);
         (wavelength(i) * (LOW_FREQ_FACTOR + s * (HIGH_FREQ_FACTOR - LOW_FREQ_FACTOR))).round()
@@ -44,7 +51,7 @@ pub(super) fn llama3_scaling(divisors: &[f32], config: &Config, file: &str) -> R
     });
     if !fits {
         return Err(Error::Unsupported {
-            what: format!("{}: a position scaling unlike Llama 3's", place()),
+            what: format!("{}: a position scaling unlike Llama 3's", tensor_place(file, FACTORS)),
             supported: "divisors by Llama 3's rule with low_freq_factor 1 and high_freq_factor 4".into(),
         });
     }

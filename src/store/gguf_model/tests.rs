@@ -98,7 +98,9 @@ fn gpt2_matrices_are_transposed_and_its_shapes_told_so() {
 #[test]
 fn configs_have_what_the_file_says_and_the_defaults_of_what_it_does_not() {
     let config = open(&model("llama").f32("llama.rope.freq_base", 500.0)).unwrap().config;
-    for (key, expected) in [("num_key_value_heads", 2), ("head_dim", 4), ("vocab_size", 3), ("bos_token_id", 1)] {
+    for (key, expected) in
+        [("num_key_value_heads", 2), ("head_dim", 4), ("vocab_size", 3), ("bos_token_id", 1)]
+    {
         assert_eq!(config[key], expected, "{key}");
     }
     assert_eq!((&config["rope_theta"], &config["rope_scaling"]), (&500.0.into(), &Value::Null));
@@ -112,7 +114,9 @@ fn configs_have_what_the_file_says_and_the_defaults_of_what_it_does_not() {
 #[test]
 fn gemma_alternates_sliding_and_full_attention() {
     let mut gemma = model("gemma3").u32("gemma3.block_count", 12).u32("gemma3.attention.sliding_window", 512);
-    gemma = gemma.f32_tensor("blk.11.attn_norm.weight", &[8], &ramp(8));
+    for block in 1..12 {
+        gemma = gemma.f32_tensor(&format!("blk.{block}.attn_norm.weight"), &[8], &ramp(8));
+    }
     let config = open(&gemma).unwrap().config;
     let kinds = config["layer_types"].as_array().unwrap();
     let full: Vec<_> = (0..12).filter(|&i| kinds[i] == "full_attention").collect();
@@ -132,40 +136,80 @@ fn llama3_scaling_is_recovered_from_its_divisors() {
                 (1.0 / ((1.0 - s) / factor + s)) as f32
             })
             .collect();
-        let llama = model("llama").u32("llama.attention.key_length", 64).f32("llama.rope.freq_base", 500_000.0);
+        let llama =
+            model("llama").u32("llama.attention.key_length", 64).f32("llama.rope.freq_base", 500_000.0);
         let scaled = llama.clone().f32_tensor("rope_freqs.weight", &[32], &divisors);
         let scaling = open(&scaled).unwrap().config["rope_scaling"].clone();
         assert_eq!(scaling["rope_type"], "llama3");
-        assert_eq!((&scaling["factor"], &scaling["original_max_position_embeddings"]), (&factor.into(), &original.into()));
+        assert_eq!(
+            (&scaling["factor"], &scaling["original_max_position_embeddings"]),
+            (&factor.into(), &original.into())
+        );
         assert!(open(&scaled).unwrap().info("rope_freqs.weight").is_none());
         let ones = llama.clone().f32_tensor("rope_freqs.weight", &[32], &[1.0; 32]);
         assert_eq!(open(&ones).unwrap().config["rope_scaling"], Value::Null);
         let reversed: Vec<f32> = divisors.into_iter().rev().collect();
         refuses(llama.clone().f32_tensor("rope_freqs.weight", &[32], &reversed), "unlike Llama 3's");
-        refuses(llama.f32_tensor("rope_freqs.weight", &[3], &[1.0; 3]), "expected 32 values");
+        refuses(llama.f32_tensor("rope_freqs.weight", &[3], &[1.0; 3]), "shape [3]; expected [32]");
     }
 }
 
 #[test]
 fn refuses_files_that_are_no_supported_model() {
     refuses(Builder::new(), "no metadata key general.architecture");
-    refuses(model("mamba"), "architecture mamba is not supported; supported: llama, qwen2, qwen3, gemma3, gpt2");
-    refuses(model("llama").u32("llama.attention.head_count", 0), "key llama.attention.head_count: 0; expected 1 or more");
+    refuses(
+        model("mamba"),
+        "architecture mamba is not supported; supported: llama, qwen2, qwen3, gemma3, gpt2",
+    );
+    refuses(
+        model("llama").u32("llama.attention.head_count", 0),
+        "key llama.attention.head_count: 0; expected 1 or more",
+    );
     refuses(model("llama").text("llama.embedding_length", "8"), "key llama.embedding_length: the text");
-    refuses(model("llama").u32("llama.block_count", 4_000_000_000), "key llama.block_count: 4000000000; expected 1");
-    refuses(model("llama").u32("llama.rope.dimension_count", 2).u32("llama.attention.key_length", 4), "expected the head's width 4");
+    refuses(
+        model("llama").u32("llama.block_count", 4_000_000_000),
+        "key llama.block_count: 4000000000; expected 1",
+    );
+    refuses(
+        model("llama").u32("llama.rope.dimension_count", 2).u32("llama.attention.key_length", 4),
+        "expected the head's width 4",
+    );
     refuses(model("llama").u32("llama.vocab_size", 5), "key llama.vocab_size: 5; expected 3");
-    refuses(model("llama").f32_tensor("blk.0.ffn_gate_exps.weight", &[1], &[0.0]), "blk.0.ffn_gate_exps.weight: unknown name");
-    refuses(model("qwen2").f32_tensor("blk.0.attn_q_norm.weight", &[1], &[0.0]), "blk.0.attn_q_norm.weight: unknown name");
-    refuses(model("llama").f32_tensor("blk.+0.attn_k.weight", &[4, 8], &[0.0; 32]), "blk.+0.attn_k.weight: unknown name");
-    refuses(model("llama").f32_tensor("blk.0.attn_k.weight", &[3, 8], &[0.0; 24]), "shape [3, 8]; expected a multiple of 2·2");
+    refuses(
+        model("llama").f32_tensor("blk.0.ffn_gate_exps.weight", &[1], &[0.0]),
+        "blk.0.ffn_gate_exps.weight: unknown name",
+    );
+    refuses(
+        model("qwen2").f32_tensor("blk.0.attn_q_norm.weight", &[1], &[0.0]),
+        "blk.0.attn_q_norm.weight: unknown name",
+    );
+    refuses(
+        model("llama").f32_tensor("blk.+0.attn_k.weight", &[4, 8], &[0.0; 32]),
+        "blk.+0.attn_k.weight: unknown name",
+    );
+    refuses(
+        model("llama").f32_tensor("blk.0.attn_k.weight", &[3, 8], &[0.0; 24]),
+        "shape [3, 8]; expected a multiple of 2·2",
+    );
+    let far = model("gemma3").f32_tensor("blk.3999999999.attn_norm.weight", &[8], &ramp(8));
+    refuses(far.u32("gemma3.block_count", 4_000_000_000), "4000000000; expected 2, the blocks");
+    refuses(model("llama").u32("split.count", 2), "one part of a split GGUF is not supported");
 }
 
 #[test]
 fn refuses_vocabularies_that_do_not_agree_with_themselves() {
-    refuses(model("llama").u32("tokenizer.ggml.eos_token_id", 3), "eos_token_id: 3; expected an id below the vocabulary's 3 tokens");
-    refuses(model("llama").texts("tokenizer.ggml.tokens", &["a", "b", "c", "d"]), "3 rows; expected 4 or more");
+    refuses(
+        model("llama").u32("tokenizer.ggml.eos_token_id", 3),
+        "eos_token_id: 3; expected an id below the vocabulary's 3 tokens",
+    );
+    refuses(
+        model("llama").texts("tokenizer.ggml.tokens", &["a", "b", "c", "d"]),
+        "3 rows; expected 4 or more",
+    );
     let one_type = [&5u32.to_le_bytes()[..], &1u64.to_le_bytes(), &1u32.to_le_bytes()].concat();
-    refuses(model("llama").pair("tokenizer.ggml.token_type", 9, one_type), "a list of 1 values; expected 3 token types");
+    refuses(
+        model("llama").pair("tokenizer.ggml.token_type", 9, one_type),
+        "a list of 1 values; expected 3 token types",
+    );
     assert_eq!(open(&model("llama").text("tokenizer.ggml.model", "no_vocab")).unwrap().vocabulary, None);
 }

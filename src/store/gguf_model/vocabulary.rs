@@ -8,7 +8,8 @@ use crate::{Error, Result};
 pub(super) fn read(metadata: &Metadata) -> Result<Option<GgufVocabulary>> {
     const TOKENS: &str = "tokenizer.ggml.tokens";
     let text = |key: &str| Ok::<_, Error>(metadata.string(key)?.map(str::to_owned));
-    let Some(model) = text("tokenizer.ggml.model")?.filter(|model| model != "none" && model != "no_vocab") else {
+    let Some(model) = text("tokenizer.ggml.model")?.filter(|model| model != "none" && model != "no_vocab")
+    else {
         return Ok(None);
     };
     let tokens = metadata.strings(TOKENS)?.ok_or_else(|| metadata.missing(TOKENS))?.to_vec();
@@ -16,7 +17,8 @@ pub(super) fn read(metadata: &Metadata) -> Result<Option<GgufVocabulary>> {
     let types = per_token(metadata, "tokenizer.ggml.token_type", tokens.len(), "token types", |number| {
         (number >= 0.0 && number.fract() == 0.0).then_some(number as u32)
     })?;
-    let scores = per_token(metadata, "tokenizer.ggml.scores", tokens.len(), "scores", |number| Some(number as f32))?;
+    let scores =
+        per_token(metadata, "tokenizer.ggml.scores", tokens.len(), "scores", |number| Some(number as f32))?;
     Ok(Some(GgufVocabulary {
         model,
         pre: text("tokenizer.ggml.pre")?,

@@ -3,7 +3,7 @@
 use crate::store::{Entry, Store, StoredType, TensorInfo, shortened, tensor_place};
 use crate::{Error, Result};
 use indexmap::IndexMap;
-use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use std::ops::Range;
 
 /// The reference implementation's bound on the header.
@@ -12,6 +12,9 @@ const MAX_HEADER_BYTES: u64 = 100_000_000;
 pub(super) const PREFIX_BYTES: u64 = 8;
 /// Mistakes listed at most; a hostile header can have millions.
 const MAX_LISTED: usize = 20;
+
+/// PyTorch's bound.
+const MAX_DIMS: usize = 64;
 
 const SUPPORTED: &str = "F64, F32, F16, BF16, I64, I32, I16, I8, U8, BOOL";
 
@@ -36,7 +39,11 @@ pub async fn read_header(store: &impl Store, key: &str) -> Result<Header> {
 /// Where the JSON lies, from the file's first eight bytes.
 pub(super) fn header_range(prefix: &[u8], file_size: u64, place: &str) -> Result<Range<u64>> {
     let Ok(prefix) = <[u8; 8]>::try_from(prefix) else {
-        return Err(Error::input(place, format!("{file_size} bytes"), "a safetensors file of 8 bytes or more"));
+        return Err(Error::input(
+            place,
+            format!("{file_size} bytes"),
+            "a safetensors file of 8 bytes or more",
+        ));
     };
     let length = u64::from_le_bytes(prefix);
     let limit = (file_size - PREFIX_BYTES).min(MAX_HEADER_BYTES);
@@ -50,8 +57,9 @@ pub(super) fn header_range(prefix: &[u8], file_size: u64, place: &str) -> Result
 
 /// Parses the header's JSON and checks every entry against the file's size.
 pub(super) fn parse(json: &[u8], file_size: u64, place: &str) -> Result<Header> {
-    let raw: RawHeader = serde_json::from_slice(json)
-        .map_err(|e| Error::input(format!("{place}, header"), e.to_string(), "a safetensors header in JSON"))?;
+    let raw: RawHeader = serde_json::from_slice(json).map_err(|e| {
+        Error::input(format!("{place}, header"), e.to_string(), "a safetensors header in JSON")
+    })?;
     let data_start = PREFIX_BYTES + json.len() as u64;
     let mut tensors = IndexMap::new();
     let mut mistakes = Vec::new();
@@ -90,8 +98,9 @@ fn check(name: &str, entry: RawEntry, data_start: u64, file_size: u64, place: &s
             return Err(Error::Unsupported { what, supported: SUPPORTED.into() });
         }
     };
-    let info = TensorInfo::new(&entry.shape, stored).map_err(|problem| {
-        Error::input(&place, format!("shape {:?} {problem}", entry.shape), "a shape that fits the file")
+    let Shape(shape) = &entry.shape;
+    let info = TensorInfo::new(shape, stored).map_err(|problem| {
+        Error::input(&place, format!("shape {:?} {problem}", shape), "a shape that fits the file")
     })?;
     let [start, end] = entry.data_offsets;
     if end.checked_sub(start) != Some(info.n_bytes) {
@@ -133,8 +142,36 @@ fn check_contiguous(tensors: &IndexMap<String, Entry>, data: Range<u64>, place: 
 #[derive(serde::Deserialize)]
 struct RawEntry {
     dtype: String,
-    shape: Vec<u64>,
+    shape: Shape,
     data_offsets: [u64; 2],
+}
+
+/// Dimensions, of a bounded number: a hostile header could list millions.
+struct Shape(Vec<u64>);
+
+impl<'de> Deserialize<'de> for Shape {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Dims;
+        impl<'de> Visitor<'de> for Dims {
+            type Value = Shape;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+                f.write_str("a list of dimensions")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Shape, A::Error> {
+                let mut dims = Vec::new();
+                while let Some(dim) = list.next_element()? {
+                    if dims.len() == MAX_DIMS {
+                        return Err(A::Error::custom(format!("a shape has more than {MAX_DIMS} dimensions")));
+                    }
+                    dims.push(dim);
+                }
+                Ok(Shape(dims))
+            }
+        }
+        deserializer.deserialize_seq(Dims)
+    }
 }
 
 #[derive(Default)]

@@ -3,8 +3,8 @@
 //!
 //! What is refused is what the reference implementation refuses (safetensors 0.8, `src/tensor.rs`:
 //! header over 100 MB, ranges that overlap, leave gaps or do not end with the file, shapes that do
-//! not fit their ranges), and duplicate names besides. All of it is checked against the file's size
-//! before anything is allocated for tensors.
+//! not fit their ranges), and besides duplicate or empty names and more than 64 dimensions. All of it
+//! is checked against the file's size before anything is allocated for tensors.
 
 mod header;
 mod write;

@@ -94,12 +94,16 @@ fn refuses_tensors_that_do_not_fit_their_bytes() {
     let one = |dtype: &str, shape: &str, offsets: &str| {
         file(&format!(r#"{{"w":{{"dtype":"{dtype}","shape":{shape},"data_offsets":{offsets}}}}}"#), 8)
     };
-    refuses(one("F32", "[3]", "[0,8]"), "tensor w: data_offsets [0, 8]; expected 12 bytes for shape [3] of F32");
+    refuses(
+        one("F32", "[3]", "[0,8]"),
+        "tensor w: data_offsets [0, 8]; expected 12 bytes for shape [3] of F32",
+    );
     refuses(one("F32", "[2]", "[8,0]"), "data_offsets [8, 0]");
     refuses(one("F32", "[1000000000,4]", "[0,16000000000]"), "an end within the file's 8 bytes of data");
     refuses(one("F32", "[2]", "[18446744073709551608,18446744073709551615]"), "expected 8 bytes");
     refuses(one("U8", "[2]", "[18446744073709551613,18446744073709551615]"), "an end within");
     refuses(one("F32", "[4294967296,4294967296,4294967296]", "[0,8]"), "overflows");
+    refuses(one("U8", &format!("{:?}", [1; 65]), "[0,8]"), "more than 64 dimensions");
     refuses(one("F32", "[-2]", "[0,8]"), "header in JSON");
     refuses(one("F32", "[2.5]", "[0,8]"), "header in JSON");
     refuses(one("F8_E4M3", "[8]", "[0,8]"), "dtype F8_E4M3 is not supported; supported: F64, F32");
@@ -114,7 +118,10 @@ fn refuses_overlaps_gaps_and_duplicates() {
     };
     let two = |a: String, b: String| file(&format!("{{{a},{b}}}"), 8);
     refuses(two(entry("a", 0, 5), entry("b", 4, 8)), "tensor b: its bytes begin at 4 and overlap");
-    refuses(two(entry("a", 0, 3), entry("b", 4, 8)), "tensor b: its bytes begin at 4 and leave a gap; expected a begin at 3");
+    refuses(
+        two(entry("a", 0, 3), entry("b", 4, 8)),
+        "tensor b: its bytes begin at 4 and leave a gap; expected a begin at 3",
+    );
     refuses(two(entry("a", 0, 4), entry("a", 4, 8)), "a name stands twice");
     refuses(file(r#"{"__metadata__":{"a":"1","a":"2"}}"#, 0), "a metadata key stands twice");
     refuses(file(r#"{"__metadata__":{},"__metadata__":{}}"#, 0), "a name stands twice");
