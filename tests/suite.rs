@@ -1,12 +1,12 @@
 //! The integration tests: one binary.
 
-#[path = "suite/store.rs"]
-mod store;
-#[path = "suite/support.rs"]
-mod support;
 #[path = "suite/data.rs"]
 mod data;
 #[path = "suite/encode.rs"]
 mod encode;
+#[path = "suite/store.rs"]
+mod store;
+#[path = "suite/support.rs"]
+mod support;
 #[path = "suite/tokenizer.rs"]
 mod tokenizer;

@@ -1,4 +1,4 @@
-//! `tokenizer_config.json` and `special_tokens_map.json`: the special tokens and the chat template.
+//! `tokenizer_config.json` and `special_tokens_map.json`: the special tokens.
 
 use crate::{Error, Result};
 use serde_json::Value;
@@ -72,31 +72,6 @@ impl SpecialTokens {
     }
 }
 
-/// The chat template inside `tokenizer_config.json`: a string, or of several named ones `default`.
-pub(super) fn chat_template(config: &Value) -> Result<Option<String>> {
-    let place = format!("{FILE}: chat_template");
-    match config.get("chat_template") {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(source)) => Ok(Some(source.clone())),
-        Some(Value::Array(named)) => {
-            let text = |item: &Value, key: &str| item.get(key).and_then(Value::as_str).map(str::to_string);
-            let default = named.iter().find(|t| text(t, "name").as_deref() == Some("default"));
-            let chosen = default.or(if named.len() == 1 { named.first() } else { None });
-            match chosen.and_then(|t| text(t, "template")) {
-                Some(source) => Ok(Some(source)),
-                None => {
-                    let names: Vec<String> = named.iter().filter_map(|t| text(t, "name")).collect();
-                    let problem = format!("templates [{}] and none named `default`", names.join(", "));
-                    Err(Error::input(place, problem, "one with `name` \"default\" and a `template`"))
-                }
-            }
-        }
-        Some(other) => {
-            Err(Error::input(place, format!("`{other}`"), "a string or a list of named templates"))
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -117,14 +92,5 @@ mod tests {
         let message = SpecialTokens::read(&config, &Value::Null).unwrap_err().to_string();
         assert!(message.contains("bos_token") && message.contains("add_eos_token"), "{message}");
         assert!(SpecialTokens::read(&json!([1]), &Value::Null).is_err());
-    }
-
-    #[test]
-    fn of_several_templates_the_default_is_taken() {
-        let named = json!([{"name": "tool_use", "template": "t"}, {"name": "default", "template": "d"}]);
-        assert_eq!(chat_template(&json!({"chat_template": named})).unwrap().as_deref(), Some("d"));
-        assert_eq!(chat_template(&json!({"chat_template": "s"})).unwrap().as_deref(), Some("s"));
-        let two = json!({"chat_template": [{"name": "a", "template": ""}, {"name": "b", "template": ""}]});
-        assert!(chat_template(&two).unwrap_err().to_string().contains("[a, b]"));
     }
 }

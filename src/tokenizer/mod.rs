@@ -77,11 +77,7 @@ impl Tokenizer {
         match files {
             TokenizerFiles::Json { tokenizer_json, tokenizer_config, chat_template, special_tokens_map } => {
                 let special = SpecialTokens::read(tokenizer_config, special_tokens_map)?;
-                let template = match chat_template {
-                    Some(source) => Some(source.clone()),
-                    None => config::chat_template(tokenizer_config)?,
-                };
-                Self::new(tokenizer_json.clone(), tokenizer_config.clone(), special, template)
+                Self::new(tokenizer_json.clone(), tokenizer_config.clone(), special, chat_template.clone())
             }
             TokenizerFiles::Gguf(vocabulary) => {
                 let tokenizer_json = gguf::tokenizer_json(vocabulary)?;
