@@ -1,6 +1,7 @@
 //! Arguments → [`attune::config::Run`] → session → events shown. One file a subcommand.
 
 mod args;
+mod bench;
 mod data;
 mod devices;
 mod models;
@@ -28,6 +29,8 @@ const SUBCOMMANDS: &[Subcommand] = &[
     Subcommand { name: "models", command: models::command, run: models::run },
     Subcommand { name: "data", command: data::command, run: data::run },
     Subcommand { name: "devices", command: devices::command, run: devices::run },
+    Subcommand { name: "bench-step", command: bench::step_command, run: bench::step },
+    Subcommand { name: "bench-generate", command: bench::generate_command, run: bench::generate },
 ];
 
 /// Runs the command line. Exit code 0: done; 1: failed; 2: wrong usage or bad input.

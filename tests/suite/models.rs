@@ -299,3 +299,45 @@ fn unsupported_and_broken_models_are_refused_by_name() {
     assert!(with(&|c| c["vocab_size"] = 0.into()).contains("vocab_size"));
     assert!(with(&|c| c["rope_parameters"]["rope_type"] = "yarn".into()).contains("yarn"));
 }
+
+/// The whole way on the real model, where it is at hand: GGUF, tokenizer, chat template, cache, greedy choice.
+///
+/// `ATTUNE_SMOLLM2` names the file; `cargo xtask test` fetches it once and sets it.
+#[test]
+fn smollm2_continues_as_in_transformers() {
+    let Ok(path) = std::env::var("ATTUNE_SMOLLM2") else {
+        println!("skipped: ATTUNE_SMOLLM2 names no file");
+        return;
+    };
+    let path = std::path::Path::new(&path);
+    let store = attune::native::FileStore::new(path.parent().unwrap());
+    let files = ready(ModelFiles::open(&store, path.file_name().unwrap().to_str().unwrap())).unwrap();
+    let tokenizer = attune::tokenizer::Tokenizer::from_files(files.tokenizer().unwrap()).unwrap();
+    let model = ready(CausalLm::load(&files, &device(), &mut |_| {})).unwrap();
+    let expected = json("smollm2.json");
+    for case in expected["generations"].as_array().unwrap() {
+        let mut cache = model.cache();
+        let mut next: Vec<i32> = ints(&case["ids"]).into_iter().map(|id| id as i32).collect();
+        let mut found = Vec::new();
+        while found.len() < 16 {
+            let logits = values(AnyTensor::Matrix(model.extend(&next, &mut cache, Pass::INFERENCE).unwrap())).values;
+            let best = (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b])).unwrap();
+            found.push(best as i64);
+            next = vec![best as i32];
+        }
+        assert_eq!(found, ints(&case["new_ids"]), "{}", case["prompt"]);
+        if let Some(prompt) = case["prompt"].as_str() {
+            let ids = tokenizer.encode(prompt, attune::tokenizer::AddSpecial::No).unwrap();
+            assert_eq!(ids.iter().map(|&id| i64::from(id)).collect::<Vec<_>>(), ints(&case["ids"]), "{prompt}");
+        }
+    }
+    for case in expected["top_logits"].as_array().unwrap() {
+        let ids = tokenizer.encode(case["prompt"].as_str().unwrap(), attune::tokenizer::AddSpecial::No).unwrap();
+        let ids: Vec<i32> = ids.into_iter().map(|id| id as i32).collect();
+        let logits = values(AnyTensor::Matrix(model.extend(&ids, &mut model.cache(), Pass::INFERENCE).unwrap())).values;
+        for (id, expected) in ints(&case["top_ids"]).into_iter().zip(floats(&case["top_logits"])) {
+            let diff = (f64::from(logits[id as usize]) - expected).abs();
+            assert!(diff <= 1e-3, "{}: logit of {id} differs by {diff}", case["prompt"]);
+        }
+    }
+}
