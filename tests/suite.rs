@@ -4,6 +4,8 @@
 mod data;
 #[path = "suite/encode.rs"]
 mod encode;
+#[path = "suite/models.rs"]
+mod models;
 #[path = "suite/store.rs"]
 mod store;
 #[path = "suite/support.rs"]
