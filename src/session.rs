@@ -8,7 +8,7 @@ use crate::config::Run;
 use crate::device;
 use crate::data::Encoded;
 use crate::data::batches::{BatchPlan, Batches};
-use crate::eval;
+use crate::eval::{self, Choices};
 use crate::models::CausalLm;
 use crate::objectives::Trainee;
 use crate::objectives::sft::{Sft, SftOptions};
@@ -18,6 +18,7 @@ use crate::store::model_files::ModelFiles;
 use crate::tokenizer::Tokenizer;
 use crate::train::{self, Start, Training};
 use crate::{Error, Result};
+use serde::Serialize;
 
 /// Key of the effective run file in a run's folder.
 pub const RUN_FILE: &str = "run.toml";
@@ -54,6 +55,15 @@ pub struct Work<'a, 's, M: Store, O: Store> {
     pub store: &'a O,
 }
 
+/// Loads the run's model onto its device.
+///
+/// # Errors
+/// An unknown device; files that do not fit the architecture.
+pub async fn load_model<S: Store>(run: &Run, files: &ModelFiles<'_, S>, emit: Emit<'_>) -> Result<CausalLm> {
+    let device = device::open(&run.device)?;
+    CausalLm::load(files, &device, &mut |event| _ = emit(event)).await
+}
+
 /// Loads the model, attaches the method and trains on prepared rows.
 ///
 /// # Errors
@@ -61,8 +71,7 @@ pub struct Work<'a, 's, M: Store, O: Store> {
 pub async fn train<M: Store, O: Store>(work: Work<'_, '_, M, O>, rows: Prepared, start: Start, emit: Emit<'_>) -> Result<TrainSummary> {
     let Work { run, files, tokenizer, store } = work;
     run.validate()?;
-    let device = device::open(&run.device)?;
-    let mut model = CausalLm::load(files, &device, &mut |event| _ = emit(event)).await?;
+    let mut model = load_model(run, files, emit).await?;
     model.attach(&run.method, run.seed)?;
     let options = SftOptions {
         label_smoothing: run.train.label_smoothing,
@@ -106,20 +115,39 @@ async fn train_on<M: Trainee, S: Store>(
     train::train(model, training, store, emit).await
 }
 
-/// Loss, perplexity and token accuracy of `model` on encoded rows.
+/// What `attune eval` reports.
+#[derive(Clone, Debug, Serialize)]
+pub struct EvalReport {
+    /// Loss, perplexity and token accuracy.
+    #[serde(flatten)]
+    pub metrics: EvalMetrics,
+    /// Rows evaluated.
+    pub n_rows: usize,
+    /// Share of questions answered right, where the rows are questions with a few possible answers.
+    pub accuracy: Option<f64>,
+}
+
+/// Evaluates `model` on every usable row of a file.
 ///
 /// # Errors
-/// [`Error::Interrupted`] where `emit` asked to stop; whatever the model reports.
-pub async fn evaluate_on<M: Trainee>(
-    model: &M,
+/// Bad rows, unless `skip_bad_rows`; [`Error::Interrupted`] where `emit` asked to stop.
+pub async fn evaluate(
+    model: CausalLm,
     run: &Run,
-    pad_id: u32,
-    rows: Vec<Encoded>,
+    tokenizer: &Tokenizer,
+    file: &DataFile,
     emit: Emit<'_>,
-) -> Result<EvalMetrics> {
-    let batches = held_out_batches(rows, run, pad_id)?;
-    let figures = eval::evaluate(model, &batches, 0, emit).await?;
-    figures.ok_or_else(|| Error::Interrupted("evaluation".into()))
+) -> Result<EvalReport> {
+    let (rows, encoded) = rows::usable(file, tokenizer, &run.data)?;
+    let accuracy = match Choices::of(&rows, &encoded) {
+        Some(choices) => Some(choices.accuracy(&model, run.train.eval_batch_size, emit).await?),
+        None => None,
+    };
+    let n_rows = encoded.len();
+    let batches = held_out_batches(encoded, run, tokenizer.pad_id())?;
+    let metrics = eval::evaluate(&Sft { model, options: SftOptions::default() }, &batches, 0, emit).await?;
+    let metrics = metrics.ok_or_else(|| Error::Interrupted("evaluation".into()))?;
+    Ok(EvalReport { metrics, n_rows, accuracy })
 }
 
 /// Held-out rows in file order, never packed: their figures must not depend on how training packs.

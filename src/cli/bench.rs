@@ -1,112 +1,172 @@
-//! Hidden subcommands that `cargo xtask bench` runs, one process a case, so that peak memory is the case's own.
+//! `attune bench-step` and `attune bench-generate`: what `cargo xtask bench` measures, one process a case.
 
-use attune::data::Batch;
-use attune::methods::{LoraConfig, MethodConfig};
-use attune::models::{AnyTensor, CausalLm, Pass};
-use attune::native::{block_on, resolve_model};
-use attune::objectives::sft::{self, SftOptions};
-use attune::protocol::Event;
-use attune::store::model_files::ModelFiles;
-use attune::{Result, device};
+use super::progress::{Json, Progress};
+use super::{args, open, paint, required, run_file};
+use attune::config::{self, Run, Setting};
+use attune::data::check::Report;
+use attune::data::{Encoded, RowsRead};
+use attune::models::Pass;
+use attune::protocol::{Control, Event};
+use attune::session::{self, Prepared, Work};
+use attune::store::memory::MemoryStore;
+use attune::train::Start;
+use attune::{Error, Result, native};
 use clap::{Arg, ArgMatches, Command, value_parser};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-/// `attune bench-step`: LoRA training steps on token rows that mean nothing.
+/// Kernel interface that forgets the peak of resident memory when `5` is written to it (Linux, proc(5)).
+const CLEAR_REFS: &str = "/proc/self/clear_refs";
+
+/// The arguments of `bench-step`.
 pub fn step_command(command: Command) -> Result<Command> {
-    let number = |name: &'static str, default: &'static str| Arg::new(name).long(name).default_value(default).value_parser(value_parser!(usize));
-    let command = common(command).arg(number("batch", "1")).arg(number("seq", "128"));
-    Ok(command.arg(number("steps", "5")).arg(number("warmup", "2")))
+    let command = command.about("Time training steps on random tokens").hide(true);
+    let command = command.arg(count("batch", "1")).arg(count("seq", "128"));
+    common(command.arg(count("steps", "5")).arg(count("warmup", "1")).arg(args::method_flag()))
 }
 
-/// `attune bench-generate`: greedy decoding.
+/// The arguments of `bench-generate`.
 pub fn generate_command(command: Command) -> Result<Command> {
-    let number = |name: &'static str, default: &'static str| Arg::new(name).long(name).default_value(default).value_parser(value_parser!(usize));
-    Ok(common(command).arg(number("prompt-tokens", "16")).arg(number("new-tokens", "64")))
+    let command = command.about("Time greedy generation after a random prompt").hide(true);
+    let command = command.arg(count("prompt-tokens", "32")).arg(count("new-tokens", "64"));
+    common(command.arg(count("steps", "3")).arg(count("warmup", "1")))
 }
 
-fn common(command: Command) -> Command {
-    command
-        .hide(true)
-        .arg(Arg::new("model").long("model").default_value("smollm2-135m"))
-        .arg(Arg::new("device").long("device").default_value("cpu"))
+fn common(command: Command) -> Result<Command> {
+    Ok(args::add_flags(command, &settings(), &run_file::defaults()?))
 }
 
-fn load(matches: &ArgMatches) -> Result<CausalLm> {
-    let text = |name: &str| matches.get_one::<String>(name).map_or("", String::as_str);
-    let mut ignore = |_: Event| {};
-    let (store, key) = resolve_model(text("model"), &mut ignore)?;
-    let device = device::open(text("device"))?;
-    block_on(async {
-        let files = ModelFiles::open(&store, &key).await?;
-        CausalLm::load(&files, &device, &mut |_| {}).await
-    })
+fn count(name: &'static str, default: &'static str) -> Arg {
+    Arg::new(name).long(name).value_name("N").value_parser(value_parser!(u16)).default_value(default)
 }
 
-fn count(matches: &ArgMatches, name: &str) -> usize {
-    matches.get_one::<usize>(name).copied().unwrap_or_default()
+fn settings() -> Vec<&'static Setting> {
+    config::table().filter(|setting| ["model", "device"].contains(&setting.key().as_str())).collect()
 }
 
-/// Prints tokens a second of each timed step, the last loss and the process's peak memory.
-pub fn step(matches: &ArgMatches) -> Result<()> {
-    let (batch_size, seq_len) = (count(matches, "batch"), count(matches, "seq"));
-    let mut model = load(matches)?;
-    model.attach(&MethodConfig::Lora(LoraConfig::default()), 0)?;
-    let batch = rows(batch_size, seq_len, model.spec.vocab_size);
-    let options = SftOptions::default();
-    let (mut rates, mut loss) = (Vec::new(), 0.0);
-    for i in 0..count(matches, "warmup") + count(matches, "steps") {
-        let begun = Instant::now();
-        let output = sft::loss_and_grads(&model, &batch, batch.target_weight(), &options, i as u64)?;
-        // The update is a plain step down the gradient: its cost is nothing beside the rest, and no weight may stay unused.
-        let mut values = model.trainable();
-        for (name, gradient) in output.grads {
-            if let Some(value) = values.get_mut(&name) {
-                *value = value.clone().add(gradient.mul_scalar(-1e-3));
+fn number(matches: &ArgMatches, name: &str) -> Result<usize> {
+    required::<u16>(matches, name).map(|&n| usize::from(n))
+}
+
+fn run_of(matches: &ArgMatches) -> Result<Run> {
+    let flags = args::given(matches, &settings());
+    let method = matches.try_get_one::<String>("method").ok().flatten().map(String::as_str);
+    run_file::assemble(&run_file::Sources { flags, method, ..run_file::Sources::default() })
+}
+
+/// Runs `attune bench-step`: the real training loop on rows of random tokens without padding.
+pub fn run_step(matches: &ArgMatches) -> Result<()> {
+    let (batch, seq) = (number(matches, "batch")?, number(matches, "seq")?);
+    let (steps, warmup) = (number(matches, "steps")?, number(matches, "warmup")?);
+    let mut run = run_of(matches)?;
+    run.data.path = Some("random".into());
+    run.data.max_length = seq;
+    run.train.batch_size = batch;
+    run.train.max_steps = Some(warmup + steps);
+    let opened = open::model(&run.model, &mut Progress::for_people(Json::Yes))?;
+    let files = opened.files()?;
+    let tokenizer = session::tokenizer_of(&files)?;
+    let row = |seed: u64| Encoded {
+        ids: random_ids(seed, seq, tokenizer.vocab_size()),
+        loss_weights: std::iter::once(0.0).chain(std::iter::repeat(1.0)).take(seq).collect(),
+        truncated: false,
+    };
+    let train = (0..(batch * (warmup + steps)) as u64).map(row).collect();
+    let rows = Prepared { train, held_out: Vec::new(), report: Report::new(&RowsRead::default(), &[], &[])? };
+    let (mut rates, mut losses) = (Vec::new(), Vec::new());
+    let store = MemoryStore::new();
+    let work = Work { run: &run, files: &files, tokenizer: &tokenizer, store: &store };
+    native::block_on(session::train(work, rows, Start::Fresh, &mut |event| {
+        match event {
+            // Loading is all that has progress: what comes after it is the work.
+            Event::Progress { .. } => forget_peak(),
+            Event::Step(step) => {
+                losses.push(step.loss);
+                if step.step > warmup {
+                    rates.push(step.tokens_per_sec);
+                }
             }
+            _ => {}
         }
-        model.set_trainable(values)?;
-        loss = f64::from(block_on(AnyTensor::Vector(output.loss).to_host())?.values[0]);
-        if i >= count(matches, "warmup") {
-            rates.push((batch_size * seq_len) as f64 / begun.elapsed().as_secs_f64());
-        }
-    }
-    print(rates, loss)
-}
-
-/// Prints tokens a second of greedy decoding after the prompt.
-pub fn generate(matches: &ArgMatches) -> Result<()> {
-    let model = load(matches)?;
-    let prompt = rows(1, count(matches, "prompt-tokens"), model.spec.vocab_size);
-    let mut cache = model.cache();
-    let mut next = prompt.input_ids;
-    let mut rates = Vec::new();
-    for _ in 0..count(matches, "new-tokens") {
-        let begun = Instant::now();
-        let logits = block_on(AnyTensor::Matrix(model.extend(&next, &mut cache, Pass::INFERENCE)?).to_host())?.values;
-        let best = (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b])).unwrap_or_default();
-        // The first pass reads the prompt.
-        if cache.n_tokens() > count(matches, "prompt-tokens") {
-            rates.push(1.0 / begun.elapsed().as_secs_f64());
-        }
-        next = vec![best as i32];
-    }
-    print(rates, 0.0)
-}
-
-fn print(rates: Vec<f64>, loss: f64) -> Result<()> {
-    println!("{}", serde_json::json!({ "tokens_per_sec": rates, "loss": loss, "peak_rss_bytes": attune::native::peak_rss_bytes() }));
+        Control::Continue
+    }))?;
+    print("train", &rates, Some(&losses));
     Ok(())
 }
 
-/// Rows of well-spread token ids, every token but the first a target.
-fn rows(batch_size: usize, seq_len: usize, vocab_size: usize) -> Batch {
-    let token = |i: usize| (i.wrapping_mul(2_654_435_761) >> 7) % vocab_size;
-    Batch {
-        batch_size,
-        seq_len,
-        input_ids: (0..batch_size * seq_len).map(|i| token(i) as i32).collect(),
-        position_ids: (0..batch_size).flat_map(|_| 0..seq_len as i32).collect(),
-        segment_ids: vec![1; batch_size * seq_len],
-        loss_weights: (0..batch_size * seq_len).map(|i| if i.is_multiple_of(seq_len) { 0.0 } else { 1.0 }).collect(),
+/// Runs `attune bench-generate`.
+pub fn run_generate(matches: &ArgMatches) -> Result<()> {
+    let (n_prompt, n_new) = (number(matches, "prompt-tokens")?.max(1), number(matches, "new-tokens")?.max(1));
+    let (steps, warmup) = (number(matches, "steps")?, number(matches, "warmup")?);
+    let run = run_of(matches)?;
+    let opened = open::model(&run.model, &mut Progress::for_people(Json::Yes))?;
+    let files = opened.files()?;
+    let tokenizer = session::tokenizer_of(&files)?;
+    let prompt: Vec<i32> = random_ids(0, n_prompt, tokenizer.vocab_size()).iter().map(|&id| id as i32).collect();
+    let model = native::block_on(session::load_model(&run, &files, &mut |_| Control::Continue))?;
+    forget_peak();
+    let mut rates = Vec::new();
+    for round in 0..warmup + steps {
+        let began = Instant::now();
+        let mut cache = model.cache();
+        let mut next = prompt.clone();
+        for _ in 0..n_new {
+            let logits = model.extend(&next, &mut cache, Pass::INFERENCE)?; // [1, vocab]
+            let best = native::block_on(logits.argmax(1).into_data_async());
+            let best = best.map_err(|error| Error::Internal(format!("reading a token: {error}")))?;
+            next = best.iter::<i32>().collect();
+        }
+        if round >= warmup {
+            rates.push(n_new as f64 / began.elapsed().as_secs_f64());
+        }
     }
+    print("generate", &rates, None);
+    Ok(())
+}
+
+fn random_ids(seed: u64, n: usize, vocab_size: usize) -> Vec<u32> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    (0..n).map(|_| rng.random_range(0..vocab_size as u32)).collect()
+}
+
+fn print(case: &str, rates: &[f64], losses: Option<&[f64]>) {
+    paint::line(
+        &serde_json::json!({
+            "case": case,
+            "tokens_per_sec": rates,
+            "peak_rss_mib": larger(*earlier_peak(), peak_rss_mib()),
+            "work_peak_rss_mib": peak_rss_mib(),
+            "loss": losses,
+        })
+        .to_string(),
+    );
+}
+
+/// The largest peak that was forgotten, in MiB.
+static EARLIER_PEAK: Mutex<Option<f64>> = Mutex::new(None);
+
+fn earlier_peak() -> MutexGuard<'static, Option<f64>> {
+    EARLIER_PEAK.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Begins a new peak; the old one is remembered.
+fn forget_peak() {
+    let mut earlier = earlier_peak();
+    *earlier = larger(*earlier, peak_rss_mib());
+    // Where it cannot be forgotten, the work's peak is that of the whole process: too large, never too small.
+    let _ = std::fs::write(CLEAR_REFS, "5");
+}
+
+fn larger(a: Option<f64>, b: Option<f64>) -> Option<f64> {
+    a.into_iter().chain(b).reduce(f64::max)
+}
+
+/// Peak resident memory since it was last forgotten, in MiB; `None` where the system does not tell.
+fn peak_rss_mib() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM"))?;
+    let kib: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib / 1024.0)
 }
