@@ -11,7 +11,6 @@ mod http;
 mod hub;
 mod index;
 mod lock;
-mod memory;
 mod models;
 mod pip_config;
 mod reviews;
@@ -24,7 +23,6 @@ pub use catalog::{CachedFile, ModelEntry, list_models, model_info};
 pub use files::FileStore;
 pub use hub::{Hub, HubId};
 pub use lock::FolderLock;
-pub use memory::peak_rss_bytes;
 pub use models::{ALIASES, Alias, resolve_model};
 pub use reviews::{MovieReviews, Review, movie_reviews};
 
