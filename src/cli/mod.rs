@@ -1,8 +1,10 @@
 //! Arguments → [`attune::config::Run`] → session → events shown. One file a subcommand.
 
+mod adapter;
 mod args;
 mod data;
 mod devices;
+mod export;
 mod models;
 mod paint;
 mod progress;
@@ -25,6 +27,7 @@ struct Subcommand {
 
 const SUBCOMMANDS: &[Subcommand] = &[
     Subcommand { name: "train", command: train::command, run: train::run },
+    Subcommand { name: "export", command: export::command, run: export::run },
     Subcommand { name: "models", command: models::command, run: models::run },
     Subcommand { name: "data", command: data::command, run: data::run },
     Subcommand { name: "devices", command: devices::command, run: devices::run },
