@@ -21,6 +21,7 @@ pub mod objectives;
 pub mod protocol;
 pub mod eval;
 pub mod train;
+pub mod export;
 pub mod session;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod native;

@@ -1,7 +1,9 @@
 //! The bridge: a run and its files in, events out. The command line and the page call nothing below it.
 
+mod export;
 mod rows;
 
+pub use export::{ExportWork, export};
 pub use rows::{DataFile, Prepared, encode_rows, prepare};
 
 use crate::config::Run;
@@ -9,7 +11,7 @@ use crate::device;
 use crate::data::Encoded;
 use crate::data::batches::{BatchPlan, Batches};
 use crate::eval::{self, Choices};
-use crate::models::CausalLm;
+use crate::models::{Adapter, CausalLm};
 use crate::objectives::Trainee;
 use crate::objectives::sft::{Sft, SftOptions};
 use crate::protocol::{Control, EvalMetrics, Event, TrainSummary};
@@ -51,34 +53,53 @@ pub struct Work<'a, 's, M: Store, O: Store> {
     pub files: &'a ModelFiles<'s, M>,
     /// The model's tokenizer.
     pub tokenizer: &'a Tokenizer,
+    /// The adapter that the run continues from, where it names one.
+    pub adapter: Option<Adapter>,
     /// The run's folder.
     pub store: &'a O,
 }
 
-/// Loads the run's model onto its device.
+/// Loads the run's model onto its device and attaches the adapter, where there is one.
 ///
 /// # Errors
-/// An unknown device; files that do not fit the architecture.
-pub async fn load_model<S: Store>(run: &Run, files: &ModelFiles<'_, S>, emit: Emit<'_>) -> Result<CausalLm> {
+/// An unknown device; files that do not fit the architecture; an adapter that does not fit the model.
+pub async fn load_model<S: Store>(
+    run: &Run,
+    files: &ModelFiles<'_, S>,
+    adapter: Option<Adapter>,
+    emit: Emit<'_>,
+) -> Result<CausalLm> {
     let device = device::open(&run.device)?;
-    CausalLm::load(files, &device, &mut |event| _ = emit(event)).await
+    let mut model = CausalLm::load(files, &device, &mut |event| _ = emit(event)).await?;
+    if let Some(adapter) = adapter {
+        model.attach_adapter(adapter)?;
+    }
+    Ok(model)
 }
 
-/// Loads the model, attaches the method and trains on prepared rows.
+/// Loads the model, attaches the method, trains on prepared rows and saves the adapter or, after full tuning,
+/// the model into the run's folder.
 ///
 /// # Errors
-/// Settings out of range; what loading, attaching and [`train::train`] report.
+/// Settings out of range, or other than those of the adapter; what loading, attaching and [`train::train`] report.
 pub async fn train<M: Store, O: Store>(work: Work<'_, '_, M, O>, rows: Prepared, start: Start, emit: Emit<'_>) -> Result<TrainSummary> {
-    let Work { run, files, tokenizer, store } = work;
+    let Work { run, files, tokenizer, adapter, store } = work;
     run.validate()?;
-    let mut model = load_model(run, files, emit).await?;
-    model.attach(&run.method, run.seed)?;
+    let run = &export::continued(run, adapter.as_ref())?;
+    let is_fresh = adapter.is_none();
+    let mut model = load_model(run, files, adapter, emit).await?;
+    if is_fresh {
+        model.attach(&run.method, run.seed)?;
+    }
     let options = SftOptions {
         label_smoothing: run.train.label_smoothing,
         neftune_alpha: run.train.neftune_alpha,
         gradient_checkpointing: run.train.gradient_checkpointing,
     };
-    train_on(&mut Sft { model, options }, run, tokenizer.pad_id(), rows, store, start, emit).await
+    let mut trainee = Sft { model, options };
+    let summary = train_on(&mut trainee, run, tokenizer.pad_id(), rows, store, start, emit).await?;
+    export::save_result(&trainee.model, run, files, tokenizer, store, emit).await?;
+    Ok(summary)
 }
 
 /// Trains `model`, whose method is attached, on prepared rows. `store` is the run's folder.

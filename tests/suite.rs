@@ -1,5 +1,7 @@
 //! The integration tests: one binary.
 
+#[path = "suite/adapter.rs"]
+mod adapter;
 #[path = "suite/data.rs"]
 mod data;
 #[path = "suite/encode.rs"]

@@ -77,7 +77,7 @@ pub fn run_step(matches: &ArgMatches) -> Result<()> {
     let rows = Prepared { train, held_out: Vec::new(), report: Report::new(&RowsRead::default(), &[], &[])? };
     let (mut rates, mut losses) = (Vec::new(), Vec::new());
     let store = MemoryStore::new();
-    let work = Work { run: &run, files: &files, tokenizer: &tokenizer, store: &store };
+    let work = Work { run: &run, files: &files, tokenizer: &tokenizer, adapter: None, store: &store };
     native::block_on(session::train(work, rows, Start::Fresh, &mut |event| {
         match event {
             // Loading is all that has progress: what comes after it is the work.
@@ -105,7 +105,7 @@ pub fn run_generate(matches: &ArgMatches) -> Result<()> {
     let files = opened.files()?;
     let tokenizer = session::tokenizer_of(&files)?;
     let prompt: Vec<i32> = random_ids(0, n_prompt, tokenizer.vocab_size()).iter().map(|&id| id as i32).collect();
-    let model = native::block_on(session::load_model(&run, &files, &mut |_| Control::Continue))?;
+    let model = native::block_on(session::load_model(&run, &files, None, &mut |_| Control::Continue))?;
     forget_peak();
     let mut rates = Vec::new();
     for round in 0..warmup + steps {

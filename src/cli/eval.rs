@@ -1,7 +1,7 @@
 //! `attune eval --model M --data FILE`
 
 use super::progress::{Json, Progress};
-use super::{args, data, json, open, paint, run_file, stop};
+use super::{adapter, args, data, json, open, paint, run_file, stop};
 use attune::config::{self, Setting};
 use attune::protocol::Control;
 use attune::session::{self, EvalReport};
@@ -10,6 +10,7 @@ use clap::{ArgMatches, Command};
 
 const SETTINGS: &[&str] = &[
     "model",
+    "adapter",
     "device",
     "data.path",
     "data.shape",
@@ -47,7 +48,8 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
         if stop::requested() { Control::Stop } else { Control::Continue }
     };
     let report = native::block_on(async {
-        let model = session::load_model(&run, &files, &mut emit).await?;
+        let adapter = run.adapter.as_deref().map(adapter::load).transpose()?;
+        let model = session::load_model(&run, &files, adapter, &mut emit).await?;
         session::evaluate(model, &run, &tokenizer, &file, &mut emit).await
     });
     progress.finish();

@@ -1,10 +1,14 @@
 //! Arguments → [`attune::config::Run`] → session → events shown. One file a subcommand.
 
+mod adapter;
 mod args;
 mod bench;
+mod chat;
 mod data;
 mod devices;
 mod eval;
+mod export;
+mod generate;
 mod models;
 mod open;
 mod paint;
@@ -29,6 +33,9 @@ struct Subcommand {
 const SUBCOMMANDS: &[Subcommand] = &[
     Subcommand { name: "train", command: train::command, run: train::run },
     Subcommand { name: "eval", command: eval::command, run: eval::run },
+    Subcommand { name: "generate", command: generate::command, run: generate::run },
+    Subcommand { name: "chat", command: chat::command, run: chat::run },
+    Subcommand { name: "export", command: export::command, run: export::run },
     Subcommand { name: "models", command: models::command, run: models::run },
     Subcommand { name: "data", command: data::command, run: data::run },
     Subcommand { name: "devices", command: devices::command, run: devices::run },

@@ -1,7 +1,7 @@
 //! `attune train [RUN.toml] [--SETTING VALUE …]`
 
 use super::progress::{Json, Progress};
-use super::{args, data, json, open, paint, run_file, stop};
+use super::{adapter, args, data, json, open, paint, run_file, stop};
 use attune::config::{self, Run, Setting};
 use attune::native::{self, FileStore};
 use attune::protocol::Control;
@@ -64,7 +64,8 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
     }
     stop::listen()?;
     let out = FileStore::new(&run.out);
-    let work = session::Work { run: &run, files: &files, tokenizer: &tokenizer, store: &out };
+    let adapter = run.adapter.as_deref().map(adapter::load).transpose()?;
+    let work = session::Work { run: &run, files: &files, tokenizer: &tokenizer, adapter, store: &out };
     let outcome = native::block_on(session::train(work, rows, start, &mut |event| {
         progress.event(&event);
         if stop::requested() { Control::Stop } else { Control::Continue }

@@ -73,8 +73,8 @@ impl CausalLm {
 
     /// Gives the modules named so a trained copy of their weight.
     fn attach_copy(&mut self, module: &str) -> Result<()> {
-        if is_or_ends_in(HEAD, module) && self.head.is_none() {
-            // As in PEFT, a saved head of a tied model becomes a matrix of its own.
+        if self.head.is_none() && [HEAD, &self.embed.name].iter().any(|name| is_or_ends_in(name, module)) {
+            // As in PEFT, a copy of one of two tied matrices leaves the other as it was.
             let weight = Param::new(format!("{HEAD}.weight"), self.embed.weight.value.clone());
             let name = HEAD.to_string();
             self.head = Some(Linear { name, weight, bias: None, orientation: super::layers::Orientation::OutIn, low_rank: None, copy: None });

@@ -3,6 +3,8 @@
 //! An architecture is one file that reads its `config.json` into a [`Spec`]; one decoder is built
 //! from any of them. Models hold empty slots for what methods attach.
 
+mod adapter;
+mod adapter_config;
 mod attach;
 mod block;
 mod decoder;
@@ -12,14 +14,17 @@ mod host;
 mod layers;
 mod llama;
 mod load;
+mod merged;
 mod params;
 mod qwen;
 mod rope;
 mod spec;
 
+pub use adapter::{ADAPTER_CONFIG, ADAPTER_MODEL, Adapter};
 pub use attach::Attached;
 pub use decoder::{Cache, CausalLm, Context};
 pub use host::read_scalars;
 pub use layers::{Adapters, EmbeddingNoise, Linear, LowRank, Pass};
+pub use merged::MergedWeight;
 pub use params::{AnyTensor, NamedTensors, Param, ParamMut, Tape, add_all};
 pub use spec::{SUPPORTED, Spec};

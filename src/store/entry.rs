@@ -56,7 +56,7 @@ pub(super) fn tensor_place(file: &str, name: &str) -> String {
 }
 
 /// Text from a file as a message can carry it: printable, and of bounded length.
-pub(super) fn shortened(text: &str) -> String {
+pub(crate) fn shortened(text: &str) -> String {
     const MAX_CHARS: usize = 100;
     let mut out: String = text.chars().take(MAX_CHARS).flat_map(char::escape_debug).collect();
     if text.chars().nth(MAX_CHARS).is_some() {

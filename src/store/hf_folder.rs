@@ -147,7 +147,7 @@ async fn read_optional_json<T: DeserializeOwned, S: Store>(store: &S, key: &str)
 }
 
 /// The key of a file in a folder; the empty folder is the store's root.
-pub(super) fn join(folder: &str, name: &str) -> String {
+pub(crate) fn join(folder: &str, name: &str) -> String {
     let folder = folder.trim_end_matches('/');
     if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
 }

@@ -13,7 +13,9 @@ pub mod tokenizer_files;
 pub use entry::Entry;
 
 use crate::Result;
-use entry::{shortened, tensor_place};
+pub(crate) use entry::shortened;
+pub(crate) use hf_folder::join;
+use entry::tensor_place;
 use std::ops::Range;
 
 /// Bytes by key. Keys are relative paths with forward slashes.

@@ -11,7 +11,7 @@ mod write;
 
 pub use super::Entry;
 pub use header::{Header, read_header};
-pub use write::{to_bytes, write_streaming};
+pub use write::{pytorch_metadata, to_bytes, write_streaming};
 
 use super::HostTensor;
 use crate::Result;

@@ -7,6 +7,11 @@ use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
 use std::borrow::Cow;
 
+/// The metadata that transformers asks of a file with PyTorch's names and orientation.
+pub fn pytorch_metadata() -> IndexMap<String, String> {
+    IndexMap::from([("format".to_string(), "pt".to_string())])
+}
+
 /// A file of F32 tensors in memory.
 pub fn to_bytes(
     tensors: &IndexMap<String, HostTensor>,
