@@ -33,6 +33,7 @@ impl LayerCache {
 
 /// The projections into queries, keys and values.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant)] // one a layer
 pub enum Qkv {
     /// Three layers.
     Split([Linear; 3]),

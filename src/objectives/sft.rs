@@ -57,7 +57,7 @@ const CHUNK: usize = 256;
 /// accumulated batch, so that micro-batches just add up, as in transformers' `num_items_in_batch`.
 /// `seed` drives dropout and noise and differs between micro-batches.
 pub fn loss_and_grads(model: &CausalLm, batch: &Batch, denominator: f64, options: &SftOptions, seed: u64) -> Result<LossOutput> {
-    if !(denominator > 0.0) {
+    if denominator.is_nan() || denominator <= 0.0 {
         return Err(Error::Internal("a batch without target tokens reached the loss".into()));
     }
     let context = model.context(batch)?;

@@ -77,7 +77,7 @@ impl SoftmaxCrossEntropy for Flex {
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         let (mut grad, weights) = (dense(logits), dense(weights));
         let targets = Flex::int_cast(targets, IntDType::I32).to_contiguous();
-        let (targets, weights) = (&targets.storage::<i32>()[..], values(&weights));
+        let (targets, weights) = (targets.storage::<i32>(), values(&weights));
         let vocab = last_dim(&grad);
         let mut figures = vec![0.0; weights.len() * 2]; // [rows, (loss, correct)]
         rows::for_each_pair(grad.storage_mut::<f32>(), vocab, &mut figures, 2, #[inline(always)] |row, x, out| {

@@ -49,7 +49,17 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "generate",
-        attune: &["bench-generate", "--prompt-tokens", "32", "--new-tokens", "64", "--warmup", "1", "--steps", "3"],
+        attune: &[
+            "bench-generate",
+            "--prompt-tokens",
+            "32",
+            "--new-tokens",
+            "64",
+            "--warmup",
+            "1",
+            "--steps",
+            "3",
+        ],
         reference: &["generate", "--prompt-length", "32", "--n-tokens", "64", "--warm", "1", "--steps", "3"],
     },
 ];

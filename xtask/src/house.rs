@@ -17,7 +17,7 @@ const LAYERS: &[&[&str]] = &[
     &["models"],
     &["generate"],
     &["objectives"],
-    &["train", "eval"],
+    &["train", "eval", "export"],
     &["session"],
     &["cli", "main"],
 ];

@@ -19,6 +19,7 @@ pub(super) struct Rules {
 
 /// What a rule remembers of one parameter.
 #[derive(Clone)]
+#[allow(clippy::large_enum_variant)] // handles to tensors: small beside what they stand for
 pub(super) enum State<const D: usize> {
     AdamW(AdamWState<D>),
     Adafactor(AdafactorState<D>),
