@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // a test may fail
 
-use crate::support::ready;
+use crate::support::{fixtures, folder, golden, ready};
 use attune::store::gguf;
 use attune::store::memory::MemoryStore;
 use attune::store::model_files::ModelFiles;
@@ -11,27 +11,6 @@ use attune::store::tokenizer_files::TokenizerFiles;
 use attune::store::{HostTensor, StoredType};
 use indexmap::IndexMap;
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
-
-fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
-}
-
-/// Every file of a folder of fixtures, under its own name.
-fn folder(name: &str) -> MemoryStore {
-    let entries = std::fs::read_dir(fixtures().join(name)).unwrap();
-    entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_file()).fold(
-        MemoryStore::new(),
-        |store, path| {
-            let key = path.file_name().unwrap().to_str().unwrap().to_owned();
-            store.with(key, std::fs::read(path).unwrap())
-        },
-    )
-}
-
-fn golden(path: &str) -> IndexMap<String, HostTensor> {
-    safetensors::from_bytes(&std::fs::read(fixtures().join(path)).unwrap(), path).unwrap().0
-}
 
 /// All tensors of a model, by name.
 fn tensors(store: &MemoryStore, key: &str) -> IndexMap<String, HostTensor> {
