@@ -16,6 +16,7 @@ pub mod data;
 pub mod methods;
 pub mod models;
 pub mod ops;
+pub mod generate;
 pub mod objectives;
 pub mod protocol;
 pub mod eval;

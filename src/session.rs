@@ -10,7 +10,7 @@ use crate::config::Run;
 use crate::device;
 use crate::data::Encoded;
 use crate::data::batches::{BatchPlan, Batches};
-use crate::eval;
+use crate::eval::{self, Choices};
 use crate::models::{Adapter, CausalLm};
 use crate::objectives::Trainee;
 use crate::objectives::sft::{Sft, SftOptions};
@@ -20,6 +20,7 @@ use crate::store::model_files::ModelFiles;
 use crate::tokenizer::Tokenizer;
 use crate::train::{self, Start, Training};
 use crate::{Error, Result};
+use serde::Serialize;
 
 /// Key of the effective run file in a run's folder.
 pub const RUN_FILE: &str = "run.toml";
@@ -58,6 +59,24 @@ pub struct Work<'a, 's, M: Store, O: Store> {
     pub store: &'a O,
 }
 
+/// Loads a model onto the device of that name and attaches the adapter, if there is one.
+///
+/// # Errors
+/// An unknown device; files that do not fit the architecture; an adapter of another model.
+pub async fn load_model<S: Store>(
+    device: &str,
+    files: &ModelFiles<'_, S>,
+    adapter: Option<Adapter>,
+    emit: Emit<'_>,
+) -> Result<CausalLm> {
+    let device = device::open(device)?;
+    let mut model = CausalLm::load(files, &device, &mut |event| _ = emit(event)).await?;
+    if let Some(adapter) = adapter {
+        model.attach_adapter(adapter)?;
+    }
+    Ok(model)
+}
+
 /// Loads the model, attaches the method, trains on prepared rows and saves the adapter or, after full tuning,
 /// the model into the run's folder.
 ///
@@ -67,11 +86,10 @@ pub async fn train<M: Store, O: Store>(work: Work<'_, '_, M, O>, rows: Prepared,
     let Work { run, files, tokenizer, adapter, store } = work;
     run.validate()?;
     let run = &export::continued(run, adapter.as_ref())?;
-    let device = device::open(&run.device)?;
-    let mut model = CausalLm::load(files, &device, &mut |event| _ = emit(event)).await?;
-    match adapter {
-        Some(adapter) => model.attach_adapter(adapter)?,
-        None => model.attach(&run.method, run.seed)?,
+    let is_continued = adapter.is_some();
+    let mut model = load_model(&run.device, files, adapter, emit).await?;
+    if !is_continued {
+        model.attach(&run.method, run.seed)?;
     }
     let options = SftOptions {
         label_smoothing: run.train.label_smoothing,
@@ -118,20 +136,39 @@ async fn train_on<M: Trainee, S: Store>(
     train::train(model, training, store, emit).await
 }
 
-/// Loss, perplexity and token accuracy of `model` on encoded rows.
+/// What `attune eval` reports.
+#[derive(Clone, Debug, Serialize)]
+pub struct EvalReport {
+    /// Loss, perplexity and token accuracy.
+    #[serde(flatten)]
+    pub metrics: EvalMetrics,
+    /// Rows evaluated.
+    pub n_rows: usize,
+    /// Share of questions answered right, where the rows are questions with a few possible answers.
+    pub accuracy: Option<f64>,
+}
+
+/// Evaluates `model` on every usable row of a file.
 ///
 /// # Errors
-/// [`Error::Interrupted`] where `emit` asked to stop; whatever the model reports.
-pub async fn evaluate_on<M: Trainee>(
-    model: &M,
+/// Bad rows, unless `skip_bad_rows`; [`Error::Interrupted`] where `emit` asked to stop.
+pub async fn evaluate(
+    model: CausalLm,
     run: &Run,
-    pad_id: u32,
-    rows: Vec<Encoded>,
+    tokenizer: &Tokenizer,
+    file: &DataFile,
     emit: Emit<'_>,
-) -> Result<EvalMetrics> {
-    let batches = held_out_batches(rows, run, pad_id)?;
-    let figures = eval::evaluate(model, &batches, 0, emit).await?;
-    figures.ok_or_else(|| Error::Interrupted("evaluation".into()))
+) -> Result<EvalReport> {
+    let (rows, encoded) = rows::usable(file, tokenizer, &run.data)?;
+    let accuracy = match Choices::of(&rows, &encoded) {
+        Some(choices) => Some(choices.accuracy(&model, run.train.eval_batch_size, emit).await?),
+        None => None,
+    };
+    let n_rows = encoded.len();
+    let batches = held_out_batches(encoded, run, tokenizer.pad_id())?;
+    let metrics = eval::evaluate(&Sft { model, options: SftOptions::default() }, &batches, 0, emit).await?;
+    let metrics = metrics.ok_or_else(|| Error::Interrupted("evaluation".into()))?;
+    Ok(EvalReport { metrics, n_rows, accuracy })
 }
 
 /// Held-out rows in file order, never packed: their figures must not depend on how training packs.

@@ -6,6 +6,8 @@ mod adapter;
 mod data;
 #[path = "suite/encode.rs"]
 mod encode;
+#[path = "suite/models.rs"]
+mod models;
 #[path = "suite/store.rs"]
 mod store;
 #[path = "suite/support.rs"]

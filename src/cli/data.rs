@@ -2,7 +2,7 @@
 
 use super::paint::{Paint, Style};
 use super::progress::{Json, Progress};
-use super::{args, json, paint, required, run_file};
+use super::{args, json, open, paint, required, run_file};
 use attune::config::{self, Run, Setting};
 use attune::data::check::Report;
 use attune::data::encode::{self, Shown};
@@ -11,7 +11,6 @@ use attune::data::{Encoded, Row, RowsRead};
 use attune::native::{self, FileStore};
 use attune::session::{self, DataFile};
 use attune::store::Store;
-use attune::store::model_files::ModelFiles;
 use attune::tokenizer::Tokenizer;
 use attune::{Error, Result};
 use clap::{Arg, ArgMatches, Command, value_parser};
@@ -132,15 +131,8 @@ fn tokenizer(run: &Run, json: Json) -> Result<Option<Tokenizer>> {
     if run.model.is_empty() {
         return Ok(None);
     }
-    let mut progress = Progress::new(json);
-    let (store, key) = native::resolve_model(&run.model, &mut |event| {
-        // The report is the one object that --json promises here.
-        if json == Json::No {
-            progress.event(&event);
-        }
-    })?;
-    progress.finish();
-    let files = native::block_on(ModelFiles::open(&store, &key))?;
+    let opened = open::model(&run.model, &mut Progress::for_people(json))?;
+    let files = opened.files()?;
     session::tokenizer_of(&files).map(Some)
 }
 

@@ -2,10 +2,13 @@
 
 mod adapter;
 mod args;
+mod bench;
 mod data;
 mod devices;
+mod eval;
 mod export;
 mod models;
+mod open;
 mod paint;
 mod progress;
 mod run_file;
@@ -27,10 +30,13 @@ struct Subcommand {
 
 const SUBCOMMANDS: &[Subcommand] = &[
     Subcommand { name: "train", command: train::command, run: train::run },
+    Subcommand { name: "eval", command: eval::command, run: eval::run },
     Subcommand { name: "export", command: export::command, run: export::run },
     Subcommand { name: "models", command: models::command, run: models::run },
     Subcommand { name: "data", command: data::command, run: data::run },
     Subcommand { name: "devices", command: devices::command, run: devices::run },
+    Subcommand { name: "bench-step", command: bench::step_command, run: bench::run_step },
+    Subcommand { name: "bench-generate", command: bench::generate_command, run: bench::run_generate },
 ];
 
 /// Runs the command line. Exit code 0: done; 1: failed; 2: wrong usage or bad input.

@@ -21,6 +21,7 @@ pub struct Progress {
 
 #[derive(Clone, Copy, PartialEq)]
 enum Audience {
+    Nobody,
     Program,
     Terminal,
     Log,
@@ -42,10 +43,21 @@ impl Progress {
         Self { audience, bar: None, shown: None, first_step: None }
     }
 
+    /// For a command that prints one object: people see its progress, a program only the object.
+    pub fn for_people(json: Json) -> Self {
+        let audience = match json {
+            Json::Yes => Audience::Nobody,
+            Json::No => return Self::new(json),
+        };
+        Self { audience, ..Self::new(json) }
+    }
+
     /// Shows one event.
     pub fn event(&mut self, event: &Event) {
-        if self.audience == Audience::Program {
-            return self.json(event);
+        match self.audience {
+            Audience::Nobody => return,
+            Audience::Program => return self.json(event),
+            Audience::Terminal | Audience::Log => {}
         }
         match event {
             Event::Progress { task, done, total } => self.progress(task, *done, *total),

@@ -1,12 +1,11 @@
 //! `attune train [RUN.toml] [--SETTING VALUE …]`
 
 use super::progress::{Json, Progress};
-use super::{adapter, args, data, json, paint, run_file, stop};
+use super::{adapter, args, data, json, open, paint, run_file, stop};
 use attune::config::{self, Run, Setting};
 use attune::native::{self, FileStore};
 use attune::protocol::Control;
 use attune::session::{self, Prepared, RUN_FILE};
-use attune::store::model_files::ModelFiles;
 use attune::tokenizer::Tokenizer;
 use attune::train::Start;
 use attune::{Error, Result};
@@ -56,9 +55,8 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
     run.validate()?;
     let mut progress = Progress::new(json(matches));
     let start = if matches.get_flag("resume") { Start::Resume } else { Start::Fresh };
-    let (store, key) = native::resolve_model(&run.model, &mut |event| progress.event(&event))?;
-    progress.finish();
-    let files = native::block_on(ModelFiles::open(&store, &key))?;
+    let opened = open::model(&run.model, &mut progress)?;
+    let files = opened.files()?;
     let tokenizer = session::tokenizer_of(&files)?;
     let rows = prepare(&run, &tokenizer)?;
     if json(matches) == Json::No {

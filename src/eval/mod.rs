@@ -1,5 +1,9 @@
 //! Held-out figures: mean loss, perplexity, token accuracy.
 
+mod choices;
+
+pub use choices::Choices;
+
 use crate::data::batches::Batches;
 use crate::models::read_scalars;
 use crate::objectives::{EvalOutput, Trainee};

@@ -52,9 +52,29 @@ pub fn prepare(run: &Run, train: &DataFile, held_out: Option<&DataFile>, tokeniz
         Error::all(read.problems)?;
     }
     if encoded.is_empty() {
-        return Err(Error::input(&train.name, "no usable row", "at least one row with a token that carries loss"));
+        return Err(no_usable_row(train));
     }
     Ok(Prepared { train: encoded, held_out, report })
+}
+
+/// The usable rows of one file with their tokens.
+///
+/// # Errors
+/// Every bad row at once, unless `skip_bad_rows`; no usable row.
+pub fn usable(file: &DataFile, tokenizer: &Tokenizer, config: &DataConfig) -> Result<(Vec<Row>, Vec<Encoded>)> {
+    let mut read = read_rows(&file.bytes, &file.name, config.shape);
+    let encoded = encode_rows(&mut read, tokenizer, config);
+    if !config.skip_bad_rows {
+        Error::all(read.problems)?;
+    }
+    if encoded.is_empty() {
+        return Err(no_usable_row(file));
+    }
+    Ok((read.rows, encoded))
+}
+
+fn no_usable_row(file: &DataFile) -> Error {
+    Error::input(&file.name, "no usable row", "at least one row with a token that carries loss")
 }
 
 /// Encodes the rows that were read; those that cannot be used move from `rows` to `problems`.

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // a test may fail
 
-use crate::support::{fixtures, folder, golden};
+use crate::support::{device, device_name, fixtures, folder, golden, json};
 use attune::data::Batch;
 use attune::export::{ExportFormat, ExportReport, Origin};
 use attune::methods::{LoraConfig, MethodConfig, TargetModules};
@@ -13,7 +13,7 @@ use attune::session::{self, ExportWork};
 use attune::store::memory::MemoryStore;
 use attune::store::model_files::ModelFiles;
 use attune::store::{HostTensor, Store, safetensors};
-use attune::{Result, device};
+use attune::Result;
 use serde_json::Value;
 
 const ADAPTERS: [&str; 8] = [
@@ -31,13 +31,14 @@ fn adapter(name: &str) -> Adapter {
     block_on(Adapter::load(&folder(&format!("adapters/{name}")), "")).unwrap()
 }
 
-fn json(bytes: &[u8]) -> Value {
-    serde_json::from_slice(bytes).unwrap()
+/// A JSON file in a store.
+fn stored(store: &MemoryStore, key: &str) -> Value {
+    serde_json::from_slice(&block_on(store.read_all(key, u64::MAX)).unwrap()).unwrap()
 }
 
 /// Name of the base model, and the rows of tokens that PEFT was run on.
 fn case(name: &str) -> (String, Batch) {
-    let golden = json(&std::fs::read(fixtures().join(format!("adapters/{name}/golden.json"))).unwrap());
+    let golden = json(&format!("adapters/{name}/golden.json"));
     let rows: Vec<Vec<i32>> = serde_json::from_value(golden["input_ids"].clone()).unwrap();
     let (batch_size, seq_len) = (rows.len(), rows[0].len());
     let batch = Batch {
@@ -62,7 +63,7 @@ fn model_folder(model: &str) -> MemoryStore {
 fn load(store: &MemoryStore) -> CausalLm {
     block_on(async {
         let files = ModelFiles::open(store, "").await.unwrap();
-        CausalLm::load(&files, &device::open("cpu").unwrap(), &mut |_| {}).await.unwrap()
+        CausalLm::load(&files, &device(), &mut |_| {}).await.unwrap()
     })
 }
 
@@ -85,7 +86,7 @@ fn export(base: &MemoryStore, adapter: Option<Adapter>, format: ExportFormat) ->
         let files = ModelFiles::open(base, "").await?;
         let tokenizer = session::tokenizer_of(&files)?;
         let origin = Origin { files: &files, tokenizer: &tokenizer, name: "base" };
-        let work = ExportWork { origin, adapter, format, device: "cpu" };
+        let work = ExportWork { origin, adapter, format, device: &device_name() };
         session::export(work, &out, "", &mut |_| Control::Continue).await
     })?;
     Ok((out, report))
@@ -108,7 +109,7 @@ fn pefts_adapters_give_pefts_logits_attached_and_merged() {
         assert_close(&logits(&load(&merged), &batch), golden, name);
 
         model.detach();
-        assert_eq!(logits(&model, &batch), untouched, "{name}");
+        assert_close(&logits(&model, &batch), &untouched, name);
     }
 }
 
@@ -117,7 +118,7 @@ fn exported_adapters_are_those_that_were_loaded() {
     for name in ADAPTERS {
         let theirs = adapter(name);
         let (out, report) = export(&model_folder(&case(name).0), Some(theirs.clone()), ExportFormat::Adapter).unwrap();
-        assert_eq!(report.max_abs_diff, 0.0, "{name}");
+        assert!(report.max_abs_diff < 1e-4, "{name}: {}", report.max_abs_diff);
         let ours = block_on(Adapter::load(&out, "")).unwrap();
         assert_eq!(ours.base_model.as_deref(), Some("base"));
         assert_eq!(ours, Adapter { base_model: ours.base_model.clone(), ..theirs }, "{name}");
@@ -158,7 +159,7 @@ fn a_saved_half_of_a_tied_pair_is_untied() {
 
         let (merged, report) = export(&store, Some(adapter), ExportFormat::Merged).unwrap();
         assert!(report.max_abs_diff < 1e-4);
-        let config = json(&block_on(merged.read_all("config.json", u64::MAX)).unwrap());
+        let config = stored(&merged, "config.json");
         assert_eq!(config["tie_word_embeddings"], false, "{module}");
         let files = block_on(ModelFiles::open(&merged, "")).unwrap();
         let tensor = |name: &str| block_on(files.tensor(name)).unwrap();
@@ -171,7 +172,7 @@ fn a_saved_half_of_a_tied_pair_is_untied() {
 #[test]
 fn merged_folders_hold_what_transformers_reads() {
     let (out, report) = export(&model_folder("gpt2"), None, ExportFormat::Merged).unwrap();
-    assert_eq!(report.max_abs_diff, 0.0);
+    assert!(report.max_abs_diff < 1e-4, "{}", report.max_abs_diff);
     let mut written = block_on(out.list("")).unwrap();
     let mut files = report.files.clone();
     written.sort();
@@ -180,7 +181,7 @@ fn merged_folders_hold_what_transformers_reads() {
     for name in ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"] {
         assert!(files.iter().any(|file| file == name), "{name} not in {files:?}");
     }
-    let config = json(&block_on(out.read_all("config.json", u64::MAX)).unwrap());
+    let config = stored(&out, "config.json");
     let expected = ["float32", "float32", "gpt2", "GPT2LMHeadModel"];
     let found = [&config["dtype"], &config["torch_dtype"], &config["model_type"], &config["architectures"][0]];
     assert_eq!(found, expected);
@@ -196,13 +197,13 @@ fn gguf_models_become_folders() {
         let files = ModelFiles::open(&store, "llama-Q8_0.gguf").await.unwrap();
         let tokenizer = session::tokenizer_of(&files).unwrap();
         let origin = Origin { files: &files, tokenizer: &tokenizer, name: "llama-Q8_0.gguf" };
-        let work = ExportWork { origin, adapter: None, format: ExportFormat::Merged, device: "cpu" };
+        let work = ExportWork { origin, adapter: None, format: ExportFormat::Merged, device: &device_name() };
         let out = MemoryStore::new();
         let report = session::export(work, &out, "merged", &mut |_| Control::Continue).await.unwrap();
         (out, report)
     });
-    assert_eq!(report.max_abs_diff, 0.0);
-    let config = json(&block_on(out.read_all("merged/config.json", u64::MAX)).unwrap());
+    assert!(report.max_abs_diff < 1e-4, "{}", report.max_abs_diff);
+    let config = stored(&out, "merged/config.json");
     assert_eq!((&config["architectures"][0], &config["dtype"]), (&"LlamaForCausalLM".into(), &"float32".into()));
 }
 
@@ -232,7 +233,7 @@ fn exports_replace_nothing_and_want_an_adapter_where_one_is_asked_for() {
         let files = ModelFiles::open(&base, "").await.unwrap();
         let tokenizer = session::tokenizer_of(&files).unwrap();
         let origin = Origin { files: &files, tokenizer: &tokenizer, name: "base" };
-        let work = ExportWork { origin, adapter: None, format: ExportFormat::Merged, device: "cpu" };
+        let work = ExportWork { origin, adapter: None, format: ExportFormat::Merged, device: &device_name() };
         let before = base.list("").await.unwrap();
         let error = session::export(work, &base, "", &mut |_| Control::Continue).await.unwrap_err();
         assert!(error.to_string().starts_with("export folder: it holds"), "{error}");
@@ -242,9 +243,8 @@ fn exports_replace_nothing_and_want_an_adapter_where_one_is_asked_for() {
 
 #[test]
 fn variants_that_are_not_built_are_refused_by_name() {
-    let text = std::fs::read(fixtures().join("adapters/llama-lora").join(ADAPTER_CONFIG)).unwrap();
     for (name, value) in [("use_dora", Value::Bool(true)), ("bias", "all".into()), ("trainable_token_indices", vec![3].into())] {
-        let mut config = json(&text);
+        let mut config = json(&format!("adapters/llama-lora/{ADAPTER_CONFIG}"));
         config[name] = value;
         let store = folder("adapters/llama-lora").with(ADAPTER_CONFIG, config.to_string());
         let error = block_on(Adapter::load(&store, "")).unwrap_err();

@@ -4,7 +4,9 @@
 
 use attune::store::memory::MemoryStore;
 use attune::store::{HostTensor, safetensors};
+use burn::tensor::Device;
 use indexmap::IndexMap;
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::task::{Context, Poll, Waker};
 
@@ -16,7 +18,6 @@ pub fn ready<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
-/// Where the fixtures lie.
 pub fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
 }
@@ -33,7 +34,21 @@ pub fn folder(name: &str) -> MemoryStore {
     )
 }
 
-/// The tensors of a fixture.
 pub fn golden(path: &str) -> IndexMap<String, HostTensor> {
     safetensors::from_bytes(&std::fs::read(fixtures().join(path)).unwrap(), path).unwrap().0
+}
+
+/// A JSON file among the fixtures.
+pub fn json(path: &str) -> Value {
+    serde_json::from_slice(&std::fs::read(fixtures().join(path)).unwrap()).unwrap()
+}
+
+/// The device under test.
+pub fn device() -> Device {
+    attune::device::open(&device_name()).unwrap()
+}
+
+/// Name of the device under test: `ATTUNE_TEST_DEVICE`, else the CPU.
+pub fn device_name() -> String {
+    std::env::var("ATTUNE_TEST_DEVICE").unwrap_or_else(|_| "cpu".into())
 }
