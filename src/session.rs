@@ -59,17 +59,17 @@ pub struct Work<'a, 's, M: Store, O: Store> {
     pub store: &'a O,
 }
 
-/// Loads the run's model onto its device and attaches the adapter, where there is one.
+/// Loads a model onto the device of that name and attaches the adapter, if there is one.
 ///
 /// # Errors
-/// An unknown device; files that do not fit the architecture; an adapter that does not fit the model.
+/// An unknown device; files that do not fit the architecture; an adapter of another model.
 pub async fn load_model<S: Store>(
-    run: &Run,
+    device: &str,
     files: &ModelFiles<'_, S>,
     adapter: Option<Adapter>,
     emit: Emit<'_>,
 ) -> Result<CausalLm> {
-    let device = device::open(&run.device)?;
+    let device = device::open(device)?;
     let mut model = CausalLm::load(files, &device, &mut |event| _ = emit(event)).await?;
     if let Some(adapter) = adapter {
         model.attach_adapter(adapter)?;
@@ -86,9 +86,9 @@ pub async fn train<M: Store, O: Store>(work: Work<'_, '_, M, O>, rows: Prepared,
     let Work { run, files, tokenizer, adapter, store } = work;
     run.validate()?;
     let run = &export::continued(run, adapter.as_ref())?;
-    let is_fresh = adapter.is_none();
-    let mut model = load_model(run, files, adapter, emit).await?;
-    if is_fresh {
+    let is_continued = adapter.is_some();
+    let mut model = load_model(&run.device, files, adapter, emit).await?;
+    if !is_continued {
         model.attach(&run.method, run.seed)?;
     }
     let options = SftOptions {

@@ -37,6 +37,7 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
     run.train.validate()?;
     let file = data::read_file(path)?;
     let json = json(matches);
+    let adapter = run.adapter.as_deref().map(adapter::load).transpose()?;
     // One object is promised; progress would be more.
     let mut progress = Progress::for_people(json);
     let opened = open::model(&run.model, &mut progress)?;
@@ -48,8 +49,7 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
         if stop::requested() { Control::Stop } else { Control::Continue }
     };
     let report = native::block_on(async {
-        let adapter = run.adapter.as_deref().map(adapter::load).transpose()?;
-        let model = session::load_model(&run, &files, adapter, &mut emit).await?;
+        let model = session::load_model(&run.device, &files, adapter, &mut emit).await?;
         session::evaluate(model, &run, &tokenizer, &file, &mut emit).await
     });
     progress.finish();

@@ -1,12 +1,11 @@
 //! `attune export --model M [--adapter DIR] --format merged|adapter --out DIR`
 
 use super::progress::{Json, Progress};
-use super::{adapter, json, paint, required};
+use super::{adapter, json, open, paint, required};
 use attune::export::{ExportFormat, ExportReport, Origin};
 use attune::native::{self, FileStore};
 use attune::protocol::Control;
 use attune::session::{self, ExportWork};
-use attune::store::model_files::ModelFiles;
 use attune::store::{Store, safetensors};
 use attune::{Error, Result};
 use clap::builder::PossibleValuesParser;
@@ -43,26 +42,18 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
         _ => ExportFormat::Merged,
     };
     let adapter = matches.get_one::<String>("adapter").map(|folder| adapter::load(folder)).transpose()?;
-    let mut progress = Progress::new(json);
-    let mut show = |event| {
-        // One object is promised; progress would be more.
-        if json == Json::No {
-            progress.event(&event);
-        }
-    };
-    let (store, key) = native::resolve_model(name, &mut show)?;
+    // One object is promised; progress would be more.
+    let mut progress = Progress::for_people(json);
+    let opened = open::model(name, &mut progress)?;
+    let files = opened.files()?;
+    let tokenizer = session::tokenizer_of(&files)?;
     let out = FileStore::new(required::<String>(matches, "out")?);
-    let report = native::block_on(async {
-        let files = ModelFiles::open(&store, &key).await?;
-        let tokenizer = session::tokenizer_of(&files)?;
-        let origin = Origin { files: &files, tokenizer: &tokenizer, name };
-        let work = ExportWork { origin, adapter, format, device: required::<String>(matches, "device")? };
-        let mut emit = |event| {
-            show(event);
-            Control::Continue
-        };
-        session::export(work, &out, "", &mut emit).await
-    });
+    let origin = Origin { files: &files, tokenizer: &tokenizer, name };
+    let work = ExportWork { origin, adapter, format, device: required::<String>(matches, "device")? };
+    let report = native::block_on(session::export(work, &out, "", &mut |event| {
+        progress.event(&event);
+        Control::Continue
+    }));
     progress.finish();
     let report = report?;
     if let Some(file) = matches.get_one::<String>("logits") {

@@ -57,7 +57,7 @@ impl Speaker {
             progress.event(&event);
             Control::Continue
         };
-        let model = native::block_on(session::load_model(&run, &files, adapter, &mut emit))?;
+        let model = native::block_on(session::load_model(&run.device, &files, adapter, &mut emit))?;
         progress.finish();
         stop::listen()?;
         Ok(Self { model, tokenizer, config, seed: run.seed })

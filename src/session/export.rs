@@ -1,8 +1,7 @@
 //! Model and adapter in, files for other programs out.
 
-use super::Emit;
+use super::{Emit, load_model};
 use crate::config::Run;
-use crate::device;
 use crate::export::{ExportFormat, ExportReport, Origin, export_adapter, export_merged, write_model};
 use crate::methods::MethodConfig;
 use crate::models::{Adapter, CausalLm};
@@ -38,15 +37,10 @@ pub async fn export<M: Store, O: Store>(
     if format == ExportFormat::Adapter && adapter.is_none() {
         return Err(Error::input("adapter", "not given", "the folder of the adapter to export, or format merged"));
     }
-    let device = device::open(device)?;
-    let mut events = |event| _ = emit(event);
-    let mut model = CausalLm::load(origin.files, &device, &mut events).await?;
-    if let Some(adapter) = adapter {
-        model.attach_adapter(adapter)?;
-    }
+    let model = load_model(device, origin.files, adapter, emit).await?;
     match format {
         ExportFormat::Adapter => export_adapter(model, &origin, store, folder).await,
-        ExportFormat::Merged => export_merged(model, &origin, store, folder, &mut events).await,
+        ExportFormat::Merged => export_merged(model, &origin, store, folder, &mut |event| _ = emit(event)).await,
     }
 }
 

@@ -43,8 +43,12 @@ pub fn json(path: &str) -> Value {
     serde_json::from_slice(&std::fs::read(fixtures().join(path)).unwrap()).unwrap()
 }
 
-/// The device under test: `ATTUNE_TEST_DEVICE`, else the CPU.
+/// The device under test.
 pub fn device() -> Device {
-    let name = std::env::var("ATTUNE_TEST_DEVICE").unwrap_or_else(|_| "cpu".into());
-    attune::device::open(&name).unwrap()
+    attune::device::open(&device_name()).unwrap()
+}
+
+/// Name of the device under test: `ATTUNE_TEST_DEVICE`, else the CPU.
+pub fn device_name() -> String {
+    std::env::var("ATTUNE_TEST_DEVICE").unwrap_or_else(|_| "cpu".into())
 }
