@@ -55,7 +55,8 @@ pub fn open(name: &str) -> Result<Device> {
         None => (name, 0),
     };
     if kind == "auto" {
-        let first = backends().into_iter().filter_map(|b| b.devices).find_map(|d| found(d).into_iter().next());
+        let first =
+            backends().into_iter().filter_map(|b| b.devices).find_map(|d| found(d).into_iter().next());
         return first.ok_or_else(|| unknown(name));
     }
     let backend = backends().into_iter().find(|backend| backend.name == kind).ok_or_else(|| unknown(name))?;

@@ -118,9 +118,11 @@ pub async fn write_model<M: Store, O: Store>(
     let mut files = vec![WEIGHTS.to_string()];
     files.extend(write_tokenizer(origin.tokenizer, store, folder).await?);
     let mut settings = vec![("config.json", config_of(model))];
-    settings.extend(origin.files.generation_config().map(|config| ("generation_config.json", config.clone())));
+    settings
+        .extend(origin.files.generation_config().map(|config| ("generation_config.json", config.clone())));
     for (name, value) in settings.into_iter().rev() {
-        let mut text = serde_json::to_vec_pretty(&value).map_err(|e| Error::Internal(format!("{name}: {e}")))?;
+        let mut text =
+            serde_json::to_vec_pretty(&value).map_err(|e| Error::Internal(format!("{name}: {e}")))?;
         text.push(b'\n');
         store.write(&join(folder, name), &text).await?;
         files.push(name.to_string());

@@ -42,12 +42,37 @@ impl GenerateConfig {
             }
         };
         let penalty = self.repetition_penalty;
-        check(self.max_new_tokens >= 1, "max_new_tokens", self.max_new_tokens.to_string(), "a whole number from 1");
-        check((0.0..=1e6).contains(&self.temperature), "temperature", self.temperature.to_string(), "a number from 0");
-        check(self.top_p > 0.0 && self.top_p <= 1.0, "top_p", self.top_p.to_string(), "a number above 0 up to 1");
+        check(
+            self.max_new_tokens >= 1,
+            "max_new_tokens",
+            self.max_new_tokens.to_string(),
+            "a whole number from 1",
+        );
+        check(
+            (0.0..=1e6).contains(&self.temperature),
+            "temperature",
+            self.temperature.to_string(),
+            "a number from 0",
+        );
+        check(
+            self.top_p > 0.0 && self.top_p <= 1.0,
+            "top_p",
+            self.top_p.to_string(),
+            "a number above 0 up to 1",
+        );
         check((0.0..=1.0).contains(&self.min_p), "min_p", self.min_p.to_string(), "a number from 0 to 1");
-        check(penalty > 0.0 && penalty.is_finite(), "repetition_penalty", penalty.to_string(), "a number above 0");
-        check(self.stop.iter().all(|s| !s.is_empty()), "stop", "an empty text".into(), "texts that are not empty");
+        check(
+            penalty > 0.0 && penalty.is_finite(),
+            "repetition_penalty",
+            penalty.to_string(),
+            "a number above 0",
+        );
+        check(
+            self.stop.iter().all(|s| !s.is_empty()),
+            "stop",
+            "an empty text".into(),
+            "texts that are not empty",
+        );
         Error::all(errors)
     }
 }

@@ -7,9 +7,9 @@ pub use export::{ExportWork, export};
 pub use rows::{DataFile, Prepared, encode_rows, prepare};
 
 use crate::config::Run;
-use crate::device;
 use crate::data::Encoded;
 use crate::data::batches::{BatchPlan, Batches};
+use crate::device;
 use crate::eval::{self, Choices};
 use crate::models::{Adapter, CausalLm};
 use crate::objectives::Trainee;
@@ -82,7 +82,12 @@ pub async fn load_model<S: Store>(
 ///
 /// # Errors
 /// Settings out of range, or other than those of the adapter; what loading, attaching and [`train::train`] report.
-pub async fn train<M: Store, O: Store>(work: Work<'_, '_, M, O>, rows: Prepared, start: Start, emit: Emit<'_>) -> Result<TrainSummary> {
+pub async fn train<M: Store, O: Store>(
+    work: Work<'_, '_, M, O>,
+    rows: Prepared,
+    start: Start,
+    emit: Emit<'_>,
+) -> Result<TrainSummary> {
     let Work { run, files, tokenizer, adapter, store } = work;
     run.validate()?;
     let run = &export::continued(run, adapter.as_ref())?;

@@ -104,7 +104,8 @@ pub fn run_generate(matches: &ArgMatches) -> Result<()> {
     let opened = open::model(&run.model, &mut Progress::for_people(Json::Yes))?;
     let files = opened.files()?;
     let tokenizer = session::tokenizer_of(&files)?;
-    let prompt: Vec<i32> = random_ids(0, n_prompt, tokenizer.vocab_size()).iter().map(|&id| id as i32).collect();
+    let prompt: Vec<i32> =
+        random_ids(0, n_prompt, tokenizer.vocab_size()).iter().map(|&id| id as i32).collect();
     let model = native::block_on(session::load_model(&run.device, &files, None, &mut |_| Control::Continue))?;
     forget_peak();
     let mut rates = Vec::new();

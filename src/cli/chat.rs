@@ -23,7 +23,11 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
     let json = json(matches);
     let speaker = Speaker::open(matches, json)?;
     if !speaker.tokenizer.has_chat_template() {
-        return Err(Error::input("--model", "this model has no chat template", "a chat model; `attune generate` continues plain text"));
+        return Err(Error::input(
+            "--model",
+            "this model has no chat template",
+            "a chat model; `attune generate` continues plain text",
+        ));
     }
     let system = matches.get_one::<String>("system").map(|text| message("system", text));
     let mut messages: Vec<Message> = system.iter().cloned().collect();
@@ -49,7 +53,9 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
         let ids = speaker.tokenizer.encode(&prompt, AddSpecial::No)?;
         let answer = speaker.speak(&ids, json)?;
         match json {
-            Json::Yes => paint::line(&serde_json::to_string(&answer).map_err(|error| Error::Internal(error.to_string()))?),
+            Json::Yes => paint::line(
+                &serde_json::to_string(&answer).map_err(|error| Error::Internal(error.to_string()))?,
+            ),
             Json::No => paint::line(""),
         }
         if answer.finish_reason == FinishReason::Interrupted && stop::requested() {

@@ -23,7 +23,12 @@ const SETTINGS: &[&str] = &["model", "data.eval_path", "data.shape", "data.max_l
 pub fn command(command: Command) -> Result<Command> {
     let check = Command::new("check")
         .about("Report bad rows, lengths, truncations, duplicates and overlap")
-        .arg(Arg::new("file").value_name("FILE").required(true).help("JSONL, JSON, CSV, TSV, Parquet or text, gzip accepted"))
+        .arg(
+            Arg::new("file")
+                .value_name("FILE")
+                .required(true)
+                .help("JSONL, JSON, CSV, TSV, Parquet or text, gzip accepted"),
+        )
         .arg(
             Arg::new("show")
                 .long("show")
@@ -107,12 +112,18 @@ fn check(matches: &ArgMatches) -> Result<()> {
         show(&rows.rows, &encoded, tokenizer, n_shown, json)?;
     }
     match json {
-        Json::Yes => paint::line(&serde_json::to_string(&report).map_err(|error| Error::Internal(error.to_string()))?),
+        Json::Yes => {
+            paint::line(&serde_json::to_string(&report).map_err(|error| Error::Internal(error.to_string()))?)
+        }
         Json::No => paint::line(report.to_string().trim_end()),
     }
     match report.problems.len() {
         0 => Ok(()),
-        n => Err(Error::input(file, format!("{n} problems, listed above"), "none; `attune train --skip-bad-rows` leaves bad rows out")),
+        n => Err(Error::input(
+            file,
+            format!("{n} problems, listed above"),
+            "none; `attune train --skip-bad-rows` leaves bad rows out",
+        )),
     }
 }
 
@@ -121,7 +132,11 @@ pub fn read_file(path: &str) -> Result<DataFile> {
     let io = |source| Error::io("read", path, source);
     let size = std::fs::metadata(path).map_err(io)?.len();
     if size > MAX_UNPACKED_BYTES {
-        return Err(Error::input(path, format!("{size} bytes"), format!("at most {MAX_UNPACKED_BYTES} bytes; split the file")));
+        return Err(Error::input(
+            path,
+            format!("{size} bytes"),
+            format!("at most {MAX_UNPACKED_BYTES} bytes; split the file"),
+        ));
     }
     Ok(DataFile { name: path.into(), bytes: std::fs::read(path).map_err(io)? })
 }
@@ -142,9 +157,12 @@ fn show(rows: &[Row], encoded: &[Encoded], tokenizer: &Tokenizer, n_shown: usize
     for (row, encoded) in rows.iter().zip(encoded).take(n_shown) {
         let shown = encode::show(encoded, tokenizer)?;
         if json == Json::Yes {
-            let tokens: Vec<_> = shown.iter().map(|Shown { text, weight }| serde_json::json!([text, weight])).collect();
+            let tokens: Vec<_> =
+                shown.iter().map(|Shown { text, weight }| serde_json::json!([text, weight])).collect();
             let place = row.place.to_string();
-            paint::line(&serde_json::json!({ "place": place, "ids": encoded.ids, "tokens": tokens }).to_string());
+            paint::line(
+                &serde_json::json!({ "place": place, "ids": encoded.ids, "tokens": tokens }).to_string(),
+            );
             continue;
         }
         let n_learned = shown.iter().filter(|token| token.weight > 0.0).count();

@@ -15,7 +15,9 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
     for info in device::list() {
         match json(matches) {
             Json::Yes => {
-                paint::line(&serde_json::to_string(&info).map_err(|error| Error::Internal(error.to_string()))?);
+                paint::line(
+                    &serde_json::to_string(&info).map_err(|error| Error::Internal(error.to_string()))?,
+                );
             }
             Json::No => paint::line(&format!("{:<10} {}", info.name, paint::printable(&info.description))),
         }

@@ -69,7 +69,11 @@ fn print(report: &EvalReport, json: Json) -> Result<()> {
     paint::line(&format!("rows            {n_rows}"));
     paint::line(&format!("loss            {:.4}", metrics.eval_loss));
     paint::line(&format!("perplexity      {:.3}", metrics.eval_perplexity));
-    paint::line(&format!("token accuracy  {:.1} % of {}", 100.0 * metrics.eval_token_accuracy, metrics.n_targets));
+    paint::line(&format!(
+        "token accuracy  {:.1} % of {}",
+        100.0 * metrics.eval_token_accuracy,
+        metrics.n_targets
+    ));
     if let Some(accuracy) = accuracy {
         paint::line(&format!("accuracy        {:.1} %", 100.0 * accuracy));
     }

@@ -17,7 +17,11 @@ pub fn command(command: Command) -> Result<Command> {
     let arg = |name: &'static str, value: &'static str| Arg::new(name).long(name).value_name(value);
     Ok(command
         .about("Write a tuned model for transformers, or its adapter for PEFT")
-        .arg(arg("model", "NAME").required(true).help("The base model: a folder, a GGUF file, a hub id or an alias"))
+        .arg(
+            arg("model", "NAME")
+                .required(true)
+                .help("The base model: a folder, a GGUF file, a hub id or an alias"),
+        )
         .arg(arg("adapter", "DIR").help("Folder of the adapter, such as a run's"))
         .arg(
             arg("format", "FORMAT")
@@ -28,8 +32,9 @@ pub fn command(command: Command) -> Result<Command> {
         .arg(arg("out", "DIR").required(true).help("New or empty folder for the files"))
         .arg(arg("device", "DEVICE").default_value("auto").help("auto, cpu, vulkan, metal, cuda or webgpu"))
         .arg(
-            arg("logits", "FILE")
-                .help("Also write the tokens and logits compared, as safetensors, to check other programs by"),
+            arg("logits", "FILE").help(
+                "Also write the tokens and logits compared, as safetensors, to check other programs by",
+            ),
         ))
 }
 

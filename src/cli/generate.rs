@@ -16,7 +16,11 @@ const SETTINGS: &[&str] = &["model", "adapter", "device", "seed"];
 /// The arguments of `generate`.
 pub fn command(command: Command) -> Result<Command> {
     let command = command.about("Continue a text").arg(
-        Arg::new("prompt").long("prompt").value_name("TEXT").required(true).help("The text to continue; \\n is a line break"),
+        Arg::new("prompt")
+            .long("prompt")
+            .value_name("TEXT")
+            .required(true)
+            .help("The text to continue; \\n is a line break"),
     );
     sampling(command)
 }
@@ -75,7 +79,15 @@ impl Speaker {
             }
             if stop::requested() { Control::Stop } else { Control::Continue }
         };
-        native::block_on(generate(&self.model, &self.tokenizer, prompt, &self.config, self.seed, Pass::INFERENCE, &mut show))
+        native::block_on(generate(
+            &self.model,
+            &self.tokenizer,
+            prompt,
+            &self.config,
+            self.seed,
+            Pass::INFERENCE,
+            &mut show,
+        ))
     }
 }
 
@@ -87,7 +99,9 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
     let ids = speaker.tokenizer.encode(&prompt, AddSpecial::Yes)?;
     let generated = speaker.speak(&ids, json)?;
     match json {
-        Json::Yes => paint::line(&serde_json::to_string(&generated).map_err(|error| Error::Internal(error.to_string()))?),
+        Json::Yes => paint::line(
+            &serde_json::to_string(&generated).map_err(|error| Error::Internal(error.to_string()))?,
+        ),
         Json::No => paint::line(""),
     }
     Ok(())
@@ -114,7 +128,11 @@ fn config_of(matches: &ArgMatches) -> Result<GenerateConfig> {
         }
     }
     let config: GenerateConfig = table.try_into().map_err(|error: toml::de::Error| {
-        Error::input("sampling flags", error.message().to_string(), "the types `attune generate --help` states")
+        Error::input(
+            "sampling flags",
+            error.message().to_string(),
+            "the types `attune generate --help` states",
+        )
     })?;
     config.validate()?;
     Ok(config)

@@ -9,7 +9,10 @@ use clap::{Arg, ArgMatches, Command};
 /// The arguments of `models`.
 pub fn command(command: Command) -> Result<Command> {
     let name = || {
-        Arg::new("name").value_name("NAME").required(true).help("An alias, a hub id owner/name[@revision], or a path")
+        Arg::new("name")
+            .value_name("NAME")
+            .required(true)
+            .help("An alias, a hub id owner/name[@revision], or a path")
     };
     Ok(command
         .about("List, fetch and describe models")
@@ -25,7 +28,9 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
     match matches.subcommand() {
         Some(("list", matches)) => list(json(matches)),
         Some(("fetch", matches)) => fetch(required::<String>(matches, "name")?, json(matches)),
-        Some(("info", matches)) => show(&native::model_info(required::<String>(matches, "name")?)?, json(matches)),
+        Some(("info", matches)) => {
+            show(&native::model_info(required::<String>(matches, "name")?)?, json(matches))
+        }
         _ => Ok(()),
     }
 }
@@ -37,7 +42,14 @@ fn list(json: Json) -> Result<()> {
             Json::No => {
                 let place = if entry.path.is_some() { "here" } else { "to fetch" };
                 let description = entry.description.unwrap_or_default();
-                paint::line(format!("{:<28} {:>8} MB  {place:<8}  {description}", entry.name, megabytes(entry.n_bytes)).trim_end());
+                paint::line(
+                    format!(
+                        "{:<28} {:>8} MB  {place:<8}  {description}",
+                        entry.name,
+                        megabytes(entry.n_bytes)
+                    )
+                    .trim_end(),
+                );
             }
         }
     }
@@ -75,7 +87,12 @@ fn show(entry: &ModelEntry, json: Json) -> Result<()> {
         }
     }
     for file in &entry.files {
-        paint::line(&format!("{:<12} {:>8} MB  {}", "file", megabytes(file.n_bytes), paint::printable(&file.name)));
+        paint::line(&format!(
+            "{:<12} {:>8} MB  {}",
+            "file",
+            megabytes(file.n_bytes),
+            paint::printable(&file.name)
+        ));
     }
     Ok(())
 }

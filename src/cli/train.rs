@@ -14,34 +14,30 @@ use std::path::Path;
 
 /// The arguments of `train`: a flag for every setting.
 pub fn command(command: Command) -> Result<Command> {
-    let command = command
-        .about("Fine-tune a model on rows of text")
-        .long_about(
-            "Fine-tune a model on rows of text.\n\n\
+    let command =
+        command
+            .about("Fine-tune a model on rows of text")
+            .long_about(
+                "Fine-tune a model on rows of text.\n\n\
              Settings come from the run file, then from flags, then from --set; the later win. \
              The settings in force are saved as run.toml in the run's folder.",
-        )
-        .arg(Arg::new("run-file").value_name("RUN.toml").help("Run file; flags win over what it says"))
-        .arg(
-            Arg::new("set")
-                .long("set")
-                .value_name("KEY=VALUE")
-                .action(ArgAction::Append)
-                .help("Any setting by its name in the run file, as train.learning_rate=1e-4; wins over flags"),
-        )
-        .arg(
-            Arg::new("resume")
-                .long("resume")
-                .action(ArgAction::SetTrue)
-                .help("Go on from the newest checkpoint in the run's folder, with the settings saved there"),
-        )
-        .arg(
-            Arg::new("print-config")
-                .long("print-config")
-                .action(ArgAction::SetTrue)
-                .help("Print the run file in force and stop"),
-        )
-        .arg(args::method_flag());
+            )
+            .arg(Arg::new("run-file").value_name("RUN.toml").help("Run file; flags win over what it says"))
+            .arg(Arg::new("set").long("set").value_name("KEY=VALUE").action(ArgAction::Append).help(
+                "Any setting by its name in the run file, as train.learning_rate=1e-4; wins over flags",
+            ))
+            .arg(
+                Arg::new("resume").long("resume").action(ArgAction::SetTrue).help(
+                    "Go on from the newest checkpoint in the run's folder, with the settings saved there",
+                ),
+            )
+            .arg(
+                Arg::new("print-config")
+                    .long("print-config")
+                    .action(ArgAction::SetTrue)
+                    .help("Print the run file in force and stop"),
+            )
+            .arg(args::method_flag());
     Ok(args::add_flags(command, &settings(), &run_file::defaults()?))
 }
 

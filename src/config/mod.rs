@@ -7,8 +7,8 @@
 mod settings;
 mod validate;
 
-pub use settings::{Setting, apply_override, table};
 pub(crate) use settings::settings;
+pub use settings::{Setting, apply_override, table};
 
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -185,8 +185,13 @@ impl Run {
     /// Reads a run file. `place` names it in errors.
     pub fn from_toml(text: &str, place: &str) -> Result<Self> {
         toml::from_str(text).map_err(|e| {
-            let line = e.span().map_or(String::new(), |s| format!(":{}", text[..s.start].matches('\n').count() + 1));
-            Error::input(format!("{place}{line}"), e.message().trim().to_string(), "a run file as `attune train --print-config` writes it")
+            let line =
+                e.span().map_or(String::new(), |s| format!(":{}", text[..s.start].matches('\n').count() + 1));
+            Error::input(
+                format!("{place}{line}"),
+                e.message().trim().to_string(),
+                "a run file as `attune train --print-config` writes it",
+            )
         })
     }
 

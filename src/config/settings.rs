@@ -29,7 +29,11 @@ impl Setting {
 
     /// Dotted path in the run file, as `--set` takes it.
     pub fn key(&self) -> String {
-        if self.section.is_empty() { self.name.to_string() } else { format!("{}.{}", self.section, self.name) }
+        if self.section.is_empty() {
+            self.name.to_string()
+        } else {
+            format!("{}.{}", self.section, self.name)
+        }
     }
 }
 
@@ -85,7 +89,11 @@ pub fn apply_override(run: &mut toml::Table, key: &str, value: &str) -> Result<(
     let mut table = run;
     while let Some(part) = parts.next() {
         if part.is_empty() {
-            return Err(Error::input(format!("--set {key}"), "an empty part in the name", "section.setting=value"));
+            return Err(Error::input(
+                format!("--set {key}"),
+                "an empty part in the name",
+                "section.setting=value",
+            ));
         }
         if parts.peek().is_none() {
             table.insert(part.to_string(), parsed);
@@ -95,7 +103,13 @@ pub fn apply_override(run: &mut toml::Table, key: &str, value: &str) -> Result<(
             .entry(part)
             .or_insert_with(|| toml::Value::Table(toml::Table::new()))
             .as_table_mut()
-            .ok_or_else(|| Error::input(format!("--set {key}"), format!("`{part}` is no section"), "section.setting=value"))?;
+            .ok_or_else(|| {
+                Error::input(
+                    format!("--set {key}"),
+                    format!("`{part}` is no section"),
+                    "section.setting=value",
+                )
+            })?;
     }
     Ok(())
 }

@@ -14,7 +14,11 @@ impl DataConfig {
         }
         // One token has nothing to predict.
         if self.max_length < 2 {
-            problems.push(Error::input("data.max_length", self.max_length.to_string(), "a whole number from 2"));
+            problems.push(Error::input(
+                "data.max_length",
+                self.max_length.to_string(),
+                "a whole number from 2",
+            ));
         }
         Error::all(problems)
     }
@@ -69,7 +73,13 @@ mod tests {
         }
         let error = run.validate().unwrap_err();
         let text = error.to_string();
-        for name in ["method.rank: 0", "method.dropout: 1", "data.eval_fraction: 1", "data.max_length: 1", "train.epochs: NaN"] {
+        for name in [
+            "method.rank: 0",
+            "method.dropout: 1",
+            "data.eval_fraction: 1",
+            "data.max_length: 1",
+            "train.epochs: NaN",
+        ] {
             assert!(text.contains(name), "{name} not in\n{text}");
         }
         assert_eq!((text.lines().count(), error.exit_code()), (5, 2), "{text}");

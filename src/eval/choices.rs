@@ -75,12 +75,19 @@ impl Choices {
         for index in 0..batches.len() {
             let batch = batches.batch(0, index);
             let rows = &order[n_done..n_done + batch.batch_size];
-            let last = rows.iter().enumerate().map(|(i, &row)| (i * batch.seq_len + prompts[row].ids.len()) as i32 - 1);
+            let last = rows
+                .iter()
+                .enumerate()
+                .map(|(i, &row)| (i * batch.seq_len + prompts[row].ids.len()) as i32 - 1);
             let stream = model.stream(&model.context(&batch)?, Pass::INFERENCE);
             let states = model.norm_rows(stream.select(0, indices(last.collect())), Pass::INFERENCE); // [batch, hidden]
             let chosen = states.matmul(head.clone()).argmax(1).into_data_async().await;
             let chosen = chosen.map_err(|error| Error::Internal(format!("reading the answers: {error}")))?;
-            n_right += rows.iter().zip(chosen.iter::<i64>()).filter(|&(&row, answer)| right[row] as i64 == answer).count();
+            n_right += rows
+                .iter()
+                .zip(chosen.iter::<i64>())
+                .filter(|&(&row, answer)| right[row] as i64 == answer)
+                .count();
             n_done += rows.len();
             let progress =
                 Event::Progress { task: "answering".into(), done: n_done as u64, total: order.len() as u64 };
@@ -99,7 +106,10 @@ mod tests {
 
     fn row(completion: &str) -> Row {
         let place = Place { file: "rows".into(), line: 1 };
-        Row { place, content: RowContent::PromptCompletion { prompt: "p".into(), completion: completion.into() } }
+        Row {
+            place,
+            content: RowContent::PromptCompletion { prompt: "p".into(), completion: completion.into() },
+        }
     }
 
     fn encoded(answer: u32) -> Encoded {

@@ -24,8 +24,14 @@ impl<'c> Sampler<'c> {
     /// The next token from the logits of all.
     pub fn next(&mut self, mut logits: Vec<f32>) -> Result<u32> {
         if let Some(bad) = logits.iter().find(|l| l.is_nan()) {
-            let advice = "the model's weights are damaged, or the adapter diverged: use an earlier checkpoint";
-            return Err(Error::NotFinite { step: 0, quantity: "logit", value: f64::from(*bad), advice: advice.into() });
+            let advice =
+                "the model's weights are damaged, or the adapter diverged: use an earlier checkpoint";
+            return Err(Error::NotFinite {
+                step: 0,
+                quantity: "logit",
+                value: f64::from(*bad),
+                advice: advice.into(),
+            });
         }
         let penalty = self.config.repetition_penalty as f32;
         if penalty != 1.0 {
@@ -44,8 +50,11 @@ impl<'c> Sampler<'c> {
 
     fn draw(&mut self, logits: &[f32]) -> u32 {
         let config = self.config;
-        let mut ranked: Vec<(u32, f64)> =
-            logits.iter().enumerate().map(|(id, &l)| (id as u32, f64::from(l) / config.temperature)).collect();
+        let mut ranked: Vec<(u32, f64)> = logits
+            .iter()
+            .enumerate()
+            .map(|(id, &l)| (id as u32, f64::from(l) / config.temperature))
+            .collect();
         ranked.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         if config.top_k > 0 {
             ranked.truncate(config.top_k);

@@ -83,7 +83,11 @@ impl LoraConfig {
             errors.push(Error::input("method.alpha", self.alpha.to_string(), "a positive number"));
         }
         if !(0.0..1.0).contains(&self.dropout) {
-            errors.push(Error::input("method.dropout", self.dropout.to_string(), "a number from 0 to below 1"));
+            errors.push(Error::input(
+                "method.dropout",
+                self.dropout.to_string(),
+                "a number from 0 to below 1",
+            ));
         }
         if let Err(e) = self.target_modules.matcher() {
             errors.push(e);
@@ -114,7 +118,11 @@ impl TargetModules {
     pub fn matcher(&self) -> Result<Matcher<'_>> {
         let pattern = match self {
             Self::Pattern(pattern) => Some(regex::Regex::new(&format!("^(?:{pattern})$")).map_err(|e| {
-                Error::input("method.target_modules", e.to_string(), "a regular expression over the whole module name")
+                Error::input(
+                    "method.target_modules",
+                    e.to_string(),
+                    "a regular expression over the whole module name",
+                )
             })?),
             Self::AllLinear | Self::Names(_) => None,
         };
@@ -154,7 +162,8 @@ mod tests {
 
     #[test]
     fn names_select_as_in_peft() {
-        let selects = |targets: TargetModules, module: &str| targets.matcher().expect("valid").selects(module, false);
+        let selects =
+            |targets: TargetModules, module: &str| targets.matcher().expect("valid").selects(module, false);
         let names = |n: &str| TargetModules::from(TargetsFile::Word(n.into()));
         assert!(selects(names("q_proj,v_proj"), "model.layers.0.self_attn.v_proj"));
         assert!(!selects(names("proj"), "model.layers.0.self_attn.v_proj"));

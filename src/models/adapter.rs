@@ -108,7 +108,8 @@ mod tests {
     use crate::store::memory::{MemoryStore, ready};
 
     fn adapter() -> Adapter {
-        let tensor = |shape: [usize; 2]| HostTensor { shape: shape.to_vec(), values: vec![0.5; shape[0] * shape[1]] };
+        let tensor =
+            |shape: [usize; 2]| HostTensor { shape: shape.to_vec(), values: vec![0.5; shape[0] * shape[1]] };
         let tensors = [("x.lora_A.weight", tensor([8, 2])), ("x.lora_B.weight", tensor([2, 8]))];
         Adapter {
             config: LoraConfig::default(),
@@ -121,10 +122,15 @@ mod tests {
     #[test]
     fn saved_adapters_load_the_same_and_replace_older_ones() {
         ready(async {
-            let store = MemoryStore::new().with("a/adapter_model.safetensors", *b"old").with("a/adapter_config.json", *b"{}");
+            let store = MemoryStore::new()
+                .with("a/adapter_model.safetensors", *b"old")
+                .with("a/adapter_config.json", *b"{}");
             adapter().save(&store, "a").await.unwrap();
             assert_eq!(Adapter::load(&store, "a").await.unwrap(), adapter());
-            assert_eq!(store.list("").await.unwrap(), ["a/adapter_config.json", "a/adapter_model.safetensors"]);
+            assert_eq!(
+                store.list("").await.unwrap(),
+                ["a/adapter_config.json", "a/adapter_model.safetensors"]
+            );
         });
     }
 

@@ -154,7 +154,11 @@ impl Reader<'_> {
         self.only("peft_type", "\"LORA\"", |value| value == "LORA");
         self.only("task_type", "\"CAUSAL_LM\"", |value| value == "CAUSAL_LM");
         self.only("bias", "\"none\"", |value| value == "none");
-        self.only("init_lora_weights", "true, false, \"gaussian\", \"eva\" or \"orthogonal\"", init_is_harmless);
+        self.only(
+            "init_lora_weights",
+            "true, false, \"gaussian\", \"eva\" or \"orthogonal\"",
+            init_is_harmless,
+        );
         for (name, value) in self.fields.iter().filter(|(name, _)| !KNOWN.contains(&name.as_str())) {
             if !is_off(value) {
                 self.errors.push(refused(self.place, name, value, "the field off: null, false or empty"));
@@ -196,7 +200,8 @@ mod tests {
     }
 
     fn with(name: &str, value: Value) -> Result<AdapterConfig> {
-        let mut fields = json!({ "peft_type": "LORA", "target_modules": ["q_proj"], "r": 4, "lora_alpha": 8 });
+        let mut fields =
+            json!({ "peft_type": "LORA", "target_modules": ["q_proj"], "r": 4, "lora_alpha": 8 });
         fields[name] = value;
         read(fields)
     }
@@ -211,7 +216,14 @@ mod tests {
         for target_modules in targets {
             for (alpha, modules) in [(16.0, vec![]), (0.5, vec!["lm_head".to_string()])] {
                 let modules_to_save = modules;
-                let lora = LoraConfig { rank: 3, alpha, dropout: 0.1, rslora: true, target_modules: target_modules.clone(), modules_to_save };
+                let lora = LoraConfig {
+                    rank: 3,
+                    alpha,
+                    dropout: 0.1,
+                    rslora: true,
+                    target_modules: target_modules.clone(),
+                    modules_to_save,
+                };
                 let config = AdapterConfig { lora, base_model: Some("m".into()), fan_in_fan_out: true };
                 assert_eq!(AdapterConfig::from_json(&config.to_json().unwrap(), "x").unwrap(), config);
             }
@@ -243,7 +255,9 @@ mod tests {
             assert!(error.to_string().contains(&format!("adapter_config.json: {name} = ")), "{error}");
             assert_eq!(error.exit_code(), 2);
         }
-        for (name, value) in [("init_lora_weights", json!(false)), ("rank_pattern", json!({})), ("use_dora", json!(null))] {
+        for (name, value) in
+            [("init_lora_weights", json!(false)), ("rank_pattern", json!({})), ("use_dora", json!(null))]
+        {
             with(name, value).unwrap();
         }
     }

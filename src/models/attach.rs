@@ -53,19 +53,27 @@ impl CausalLm {
     fn select(&mut self, target_modules: &TargetModules) -> Result<Vec<String>> {
         let matcher = target_modules.matcher()?;
         let linears = self.linears_mut();
-        let selected = linears.iter().filter(|l| matcher.selects(&l.name, l.is_head())).map(|l| l.name.clone());
+        let selected =
+            linears.iter().filter(|l| matcher.selects(&l.name, l.is_head())).map(|l| l.name.clone());
         let targets: Vec<String> = selected.collect();
         if targets.is_empty() {
-            let mut names: Vec<String> = linears.iter().map(|l| l.name.rsplit('.').next().unwrap_or(&l.name).to_string()).collect();
+            let mut names: Vec<String> =
+                linears.iter().map(|l| l.name.rsplit('.').next().unwrap_or(&l.name).to_string()).collect();
             names.sort();
             names.dedup();
             let expected = format!("all-linear, or some of {}", names.join(", "));
-            return Err(Error::input("method.target_modules", format!("{target_modules:?} matches no layer"), expected));
+            return Err(Error::input(
+                "method.target_modules",
+                format!("{target_modules:?} matches no layer"),
+                expected,
+            ));
         }
         if targets.iter().any(|t| t == HEAD) {
             return Err(Error::Unsupported {
                 what: format!("a low-rank adapter on {HEAD}"),
-                supported: format!("the layers of the blocks; to train the head in full: method.modules_to_save = [\"{HEAD}\"]"),
+                supported: format!(
+                    "the layers of the blocks; to train the head in full: method.modules_to_save = [\"{HEAD}\"]"
+                ),
             });
         }
         Ok(targets)
@@ -77,7 +85,14 @@ impl CausalLm {
             // As in PEFT, a copy of one of two tied matrices leaves the other as it was.
             let weight = Param::new(format!("{HEAD}.weight"), self.embed.weight.value.clone());
             let name = HEAD.to_string();
-            self.head = Some(Linear { name, weight, bias: None, orientation: super::layers::Orientation::OutIn, low_rank: None, copy: None });
+            self.head = Some(Linear {
+                name,
+                weight,
+                bias: None,
+                orientation: super::layers::Orientation::OutIn,
+                low_rank: None,
+                copy: None,
+            });
         }
         let mut reached = false;
         let mut fill = |name: &str, weight: &Param<2>, copy: &mut Option<Param<2>>| {
@@ -87,7 +102,9 @@ impl CausalLm {
                 reached = true;
             }
         };
-        for Embedding { name, weight, copy } in std::iter::once(&mut self.embed).chain(self.positions.as_mut()) {
+        for Embedding { name, weight, copy } in
+            std::iter::once(&mut self.embed).chain(self.positions.as_mut())
+        {
             fill(name, weight, copy);
         }
         for Linear { name, weight, copy, .. } in self.linears_mut() {
@@ -95,29 +112,49 @@ impl CausalLm {
         }
         if !reached {
             let expected = "names of linear layers or embeddings, such as lm_head or embed_tokens";
-            return Err(Error::input("method.modules_to_save", format!("`{module}` matches no module"), expected));
+            return Err(Error::input(
+                "method.modules_to_save",
+                format!("`{module}` matches no module"),
+                expected,
+            ));
         }
         Ok(())
     }
 
     /// Attaches an adapter that was saved before. Every missing, left-over or misshapen tensor is named.
-    pub fn attach_saved(&mut self, config: &LoraConfig, mut tensors: IndexMap<String, HostTensor>) -> Result<()> {
+    pub fn attach_saved(
+        &mut self,
+        config: &LoraConfig,
+        mut tensors: IndexMap<String, HostTensor>,
+    ) -> Result<()> {
         self.attach_lora(config, 0)?;
         let device = self.device.clone();
         let mut errors = Vec::new();
         for mut param in self.params_mut().into_iter().filter(ParamMut::trainable) {
             let expected = format!("shape {:?}", param.value().shape());
             match tensors.shift_remove(param.name()) {
-                None => errors.push(Error::input(format!("adapter tensor {}", param.name()), "missing", expected)),
+                None => {
+                    errors.push(Error::input(format!("adapter tensor {}", param.name()), "missing", expected))
+                }
                 Some(host) => {
                     let found = format!("shape {:?}", host.shape);
                     if !to_device(host, &device).is_some_and(|value| param.set(value)) {
-                        errors.push(Error::input(format!("adapter tensor {}", param.name()), found, expected));
+                        errors.push(Error::input(
+                            format!("adapter tensor {}", param.name()),
+                            found,
+                            expected,
+                        ));
                     }
                 }
             }
         }
-        let left_over = |name| Error::input(format!("adapter tensor {name}"), "belongs to no layer of this model", "an adapter made for this model");
+        let left_over = |name| {
+            Error::input(
+                format!("adapter tensor {name}"),
+                "belongs to no layer of this model",
+                "an adapter made for this model",
+            )
+        };
         errors.extend(tensors.into_keys().map(left_over));
         Error::all(errors)
     }
@@ -155,7 +192,11 @@ impl Linear {
 fn fresh_low_rank(linear: &Linear, config: &LoraConfig, seed: u64) -> LowRank {
     let [d_in, d_out] = linear.d_in_out();
     let device = linear.weight.value.device();
-    let param = |part: &str, value| Param { name: format!("{PEFT_PREFIX}{}.{part}.weight", linear.name), value, trainable: true };
+    let param = |part: &str, value| Param {
+        name: format!("{PEFT_PREFIX}{}.{part}.weight", linear.name),
+        value,
+        trainable: true,
+    };
     let a = TensorData::new(config.initial_a(&linear.name, d_in, seed), [config.rank, d_in]);
     LowRank {
         a: param("lora_A", Tensor::from_data(a, &device)),
@@ -169,7 +210,9 @@ fn fresh_low_rank(linear: &Linear, config: &LoraConfig, seed: u64) -> LowRank {
 pub(crate) fn to_device(host: HostTensor, device: &Device) -> Option<AnyTensor> {
     match host.shape[..] {
         [n] => Some(AnyTensor::Vector(Tensor::from_data(TensorData::new(host.values, [n]), device))),
-        [rows, columns] => Some(AnyTensor::Matrix(Tensor::from_data(TensorData::new(host.values, [rows, columns]), device))),
+        [rows, columns] => {
+            Some(AnyTensor::Matrix(Tensor::from_data(TensorData::new(host.values, [rows, columns]), device)))
+        }
         _ => None,
     }
 }

@@ -69,10 +69,16 @@ impl Attention {
         let [batch, seq, _] = view.mask.dims();
         let (h, kv, d) = (self.n_heads, self.n_kv_heads, self.head_dim);
         let [q, k, v] = match &self.qkv {
-            Qkv::Split([q, k, v]) => [q.forward(x.clone(), pass), k.forward(x.clone(), pass), v.forward(x, pass)],
+            Qkv::Split([q, k, v]) => {
+                [q.forward(x.clone(), pass), k.forward(x.clone(), pass), v.forward(x, pass)]
+            }
             Qkv::Merged(qkv) => {
                 let all = qkv.forward(x, pass); // [tokens, (h + 2·kv)·d]
-                [all.clone().narrow(1, 0, h * d), all.clone().narrow(1, h * d, kv * d), all.narrow(1, (h + kv) * d, kv * d)]
+                [
+                    all.clone().narrow(1, 0, h * d),
+                    all.clone().narrow(1, h * d, kv * d),
+                    all.narrow(1, (h + kv) * d, kv * d),
+                ]
             }
         };
         let mut q: Tensor<4> = q.reshape([batch, seq, h, d]);
@@ -123,7 +129,11 @@ pub struct Mlp {
 impl Mlp {
     fn forward(&self, x: Tensor<2>, pass: Pass) -> Tensor<2> {
         let inner = match &self.gate {
-            Some(gate) => ops::gated_activation(gate.forward(x.clone(), pass), self.up.forward(x, pass), self.activation),
+            Some(gate) => ops::gated_activation(
+                gate.forward(x.clone(), pass),
+                self.up.forward(x, pass),
+                self.activation,
+            ),
             None => self.activation.apply(self.up.forward(x, pass)),
         };
         self.down.forward(inner, pass)
@@ -148,8 +158,15 @@ pub struct Block {
 impl Block {
     /// # Shapes
     /// `x` and the result: `[batch · seq, hidden]`
-    pub fn forward(&self, x: Tensor<2>, view: &View, pass: Pass, cache: Option<&mut LayerCache>) -> Tensor<2> {
-        let mut attended = self.attention.forward(self.norm_attention.forward(x.clone(), pass), view, pass, cache);
+    pub fn forward(
+        &self,
+        x: Tensor<2>,
+        view: &View,
+        pass: Pass,
+        cache: Option<&mut LayerCache>,
+    ) -> Tensor<2> {
+        let mut attended =
+            self.attention.forward(self.norm_attention.forward(x.clone(), pass), view, pass, cache);
         if let Some([after, _]) = &self.norms_after {
             attended = after.forward(attended, pass);
         }

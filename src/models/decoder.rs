@@ -71,12 +71,18 @@ impl CausalLm {
 
     /// Moves a batch to the device, with masks and rotations.
     pub fn context(&self, batch: &Batch) -> Result<Context> {
-        if let Some(bad) = batch.input_ids.iter().find(|&&id| usize::try_from(id).is_ok_and(|id| id >= self.spec.vocab_size) || id < 0) {
+        if let Some(bad) = batch
+            .input_ids
+            .iter()
+            .find(|&&id| usize::try_from(id).is_ok_and(|id| id >= self.spec.vocab_size) || id < 0)
+        {
             let expected = format!("ids below the model's vocabulary of {}", self.spec.vocab_size);
             return Err(Error::input("token ids", bad.to_string(), expected));
         }
         self.check_length(batch.position_ids.iter().copied().max().unwrap_or(0) as usize + 1)?;
-        let mask = |window| ops::causal_mask(&batch.position_ids, &batch.segment_ids, batch.batch_size, window, &self.device);
+        let mask = |window| {
+            ops::causal_mask(&batch.position_ids, &batch.segment_ids, batch.batch_size, window, &self.device)
+        };
         Ok(self.context_with(&batch.input_ids, &batch.position_ids, batch.batch_size, mask))
     }
 
@@ -84,29 +90,45 @@ impl CausalLm {
     fn continuation(&self, ids: &[i32], past: usize) -> Result<Context> {
         self.check_length(past + ids.len())?;
         let positions: Vec<i32> = (past..past + ids.len()).map(|p| p as i32).collect();
-        Ok(self.context_with(ids, &positions, 1, |window| ops::continuation_mask(past, ids.len(), window, &self.device)))
+        Ok(self.context_with(ids, &positions, 1, |window| {
+            ops::continuation_mask(past, ids.len(), window, &self.device)
+        }))
     }
 
     fn check_length(&self, n_tokens: usize) -> Result<()> {
         if self.spec.learned_positions && n_tokens > self.spec.max_positions {
-            let expected = format!("at most {}, the positions this model has learned", self.spec.max_positions);
+            let expected =
+                format!("at most {}, the positions this model has learned", self.spec.max_positions);
             return Err(Error::input("sequence length", format!("{n_tokens} tokens"), expected));
         }
         Ok(())
     }
 
-    fn context_with(&self, ids: &[i32], positions: &[i32], batch: usize, mask: impl Fn(Option<usize>) -> Tensor<3>) -> Context {
+    fn context_with(
+        &self,
+        ids: &[i32],
+        positions: &[i32],
+        batch: usize,
+        mask: impl Fn(Option<usize>) -> Tensor<3>,
+    ) -> Context {
         let mut views: Vec<View> = Vec::new();
         let view_of_layer = self.spec.layers.iter().map(|layer| {
             views.iter().position(|v| v.spec == *layer).unwrap_or_else(|| {
-                let rotation = layer.rope.as_ref().map(|r| r.tables(positions, batch, self.spec.head_dim, &self.device));
+                let rotation =
+                    layer.rope.as_ref().map(|r| r.tables(positions, batch, self.spec.head_dim, &self.device));
                 views.push(View { spec: layer.clone(), rotation, mask: mask(layer.sliding_window) });
                 views.len() - 1
             })
         });
         let view_of_layer = view_of_layer.collect();
         let ints = |v: &[i32]| Tensor::from_data(TensorData::new(v.to_vec(), [v.len()]), &self.device);
-        Context { ids: ints(ids), positions: ints(positions), views, view_of_layer, seq: ids.len() / batch.max(1) }
+        Context {
+            ids: ints(ids),
+            positions: ints(positions),
+            views,
+            view_of_layer,
+            seq: ids.len() / batch.max(1),
+        }
     }
 
     /// The residual stream before the first layer, `[batch · seq, hidden]`.
@@ -127,7 +149,10 @@ impl CausalLm {
     /// The residual stream after the last layer, before the final normalisation, `[batch · seq, hidden]`.
     pub fn stream(&self, context: &Context, pass: Pass) -> Tensor<2> {
         let embedded = self.embed(context, pass);
-        self.blocks.iter().enumerate().fold(embedded, |x, (i, block)| block.forward(x, context.view(i), pass, None))
+        self.blocks
+            .iter()
+            .enumerate()
+            .fold(embedded, |x, (i, block)| block.forward(x, context.view(i), pass, None))
     }
 
     /// The matrix that maps normalised states to logits, `[vocab, hidden]`.
@@ -208,7 +233,11 @@ impl CausalLm {
                 }
             }
         }
-        errors.extend(values.into_keys().map(|name| Error::input(name, "not trained by this run", "the run's own parameters")));
+        errors.extend(
+            values
+                .into_keys()
+                .map(|name| Error::input(name, "not trained by this run", "the run's own parameters")),
+        );
         Error::all(errors)?;
         *self = next;
         Ok(())

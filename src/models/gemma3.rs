@@ -55,7 +55,11 @@ pub(super) fn spec(config: &Value) -> Result<Spec> {
                 Some("full_attention") => false,
                 other => {
                     let found = other.unwrap_or("missing").to_string();
-                    return Err(Error::input(format!("config.json: layer_types[{i}]"), found, "sliding_attention or full_attention"));
+                    return Err(Error::input(
+                        format!("config.json: layer_types[{i}]"),
+                        found,
+                        "sliding_attention or full_attention",
+                    ));
                 }
             },
             None => !(i + 1).is_multiple_of(every),
@@ -93,11 +97,16 @@ pub(super) fn spec(config: &Value) -> Result<Spec> {
 
 /// Rotation of full and of sliding layers; before transformers 5 only the full ones were ever scaled.
 fn ropes(config: &Value, local_theta: f64) -> Result<(RopeSpec, RopeSpec)> {
-    let by_type = |kind: &str| config.get("rope_parameters").and_then(|p| p.get(kind)).filter(|p| !p.is_null());
+    let by_type =
+        |kind: &str| config.get("rope_parameters").and_then(|p| p.get(kind)).filter(|p| !p.is_null());
     match (by_type("full_attention"), by_type("sliding_attention")) {
-        (Some(full), Some(sliding)) => {
-            Ok((RopeSpec::from_parameters(full, 1_000_000.0)?, RopeSpec::from_parameters(sliding, local_theta)?))
-        }
-        _ => Ok((RopeSpec::from_config(config, 1_000_000.0)?, RopeSpec { theta: local_theta, scaling: Scaling::None })),
+        (Some(full), Some(sliding)) => Ok((
+            RopeSpec::from_parameters(full, 1_000_000.0)?,
+            RopeSpec::from_parameters(sliding, local_theta)?,
+        )),
+        _ => Ok((
+            RopeSpec::from_config(config, 1_000_000.0)?,
+            RopeSpec { theta: local_theta, scaling: Scaling::None },
+        )),
     }
 }

@@ -45,7 +45,9 @@ fn tied() -> bool {
 
 /// `model_type: gpt2`
 pub(super) fn spec(config: &Value) -> Result<Spec> {
-    refuse(config, "activation_function", "gelu_new, gelu_pytorch_tanh", |v| v == "gelu_new" || v == "gelu_pytorch_tanh")?;
+    refuse(config, "activation_function", "gelu_new, gelu_pytorch_tanh", |v| {
+        v == "gelu_new" || v == "gelu_pytorch_tanh"
+    })?;
     refuse(config, "scale_attn_weights", "true", |v| v == true)?;
     refuse(config, "scale_attn_by_inverse_layer_idx", "false", |v| v == false)?;
     refuse(config, "add_cross_attention", "false", |v| v == false)?;

@@ -57,7 +57,10 @@ impl Config {
             vocab_size: self.vocab_size,
             hidden_size: self.hidden_size,
             intermediate_size: self.intermediate_size,
-            layers: vec![LayerSpec { rope: Some(rope), sliding_window: None }; self.num_hidden_layers.min(1 << 16)],
+            layers: vec![
+                LayerSpec { rope: Some(rope), sliding_window: None };
+                self.num_hidden_layers.min(1 << 16)
+            ],
             n_heads: self.num_attention_heads,
             n_kv_heads: self.num_key_value_heads.unwrap_or(self.num_attention_heads),
             head_dim,

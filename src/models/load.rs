@@ -14,7 +14,11 @@ impl CausalLm {
     /// Loads the model onto `device`. Peak memory is the model plus one tensor.
     ///
     /// Every missing tensor and every wrong shape is found from the headers, before a value is read.
-    pub async fn load<S: Store>(files: &ModelFiles<'_, S>, device: &Device, events: &mut dyn FnMut(Event)) -> Result<Self> {
+    pub async fn load<S: Store>(
+        files: &ModelFiles<'_, S>,
+        device: &Device,
+        events: &mut dyn FnMut(Event),
+    ) -> Result<Self> {
         let spec = Spec::from_config(files.config())?;
         let mut check = Loader::new(files, device, events, Step::Check);
         check.model(&spec).await?;
@@ -44,7 +48,12 @@ struct Loader<'a, 's, S: Store> {
 }
 
 impl<'a, 's, S: Store> Loader<'a, 's, S> {
-    fn new(files: &'a ModelFiles<'s, S>, device: &'a Device, events: &'a mut dyn FnMut(Event), step: Step) -> Self {
+    fn new(
+        files: &'a ModelFiles<'s, S>,
+        device: &'a Device,
+        events: &'a mut dyn FnMut(Event),
+        step: Step,
+    ) -> Self {
         Self { files, device, events, step, strip_base: false, errors: Vec::new(), done: 0 }
     }
 
@@ -52,9 +61,13 @@ impl<'a, 's, S: Store> Loader<'a, 's, S> {
         let names = spec.names;
         // Some checkpoints hold the bare decoder, without the causal-LM wrapper's prefix.
         self.strip_base = self.files.info(&format!("{}{}.weight", names.base, names.embed)).is_none();
-        let embed = self.embedding(&format!("{}{}", names.base, names.embed), spec.vocab_size, spec, None).await?;
+        let embed =
+            self.embedding(&format!("{}{}", names.base, names.embed), spec.vocab_size, spec, None).await?;
         let positions = if spec.learned_positions {
-            Some(self.embedding(&format!("{}{}", names.base, names.positions), spec.max_positions, spec, None).await?)
+            Some(
+                self.embedding(&format!("{}{}", names.base, names.positions), spec.max_positions, spec, None)
+                    .await?,
+            )
         } else {
             None
         };
@@ -62,23 +75,40 @@ impl<'a, 's, S: Store> Loader<'a, 's, S> {
         for i in 0..spec.layers.len() {
             blocks.push(self.block(&format!("{}{}.{i}.", names.base, names.layers), spec).await?);
         }
-        let norm = self.norm(&format!("{}{}", names.base, names.norm_final), spec.hidden_size, spec.norm).await?;
+        let norm =
+            self.norm(&format!("{}{}", names.base, names.norm_final), spec.hidden_size, spec.norm).await?;
         let head = if spec.tied {
             None
         } else {
-            Some(self.linear("lm_head", [spec.hidden_size, spec.vocab_size], false, Orientation::OutIn).await?)
+            Some(
+                self.linear("lm_head", [spec.hidden_size, spec.vocab_size], false, Orientation::OutIn)
+                    .await?,
+            )
         };
         let config = self.files.config().clone();
-        Ok(CausalLm { spec: spec.clone(), config, embed, positions, blocks, norm, head, attached: None, device: self.device.clone() })
+        Ok(CausalLm {
+            spec: spec.clone(),
+            config,
+            embed,
+            positions,
+            blocks,
+            norm,
+            head,
+            attached: None,
+            device: self.device.clone(),
+        })
     }
 
     async fn block(&mut self, prefix: &str, spec: &Spec) -> Result<Block> {
         let names = spec.names;
-        let (hidden, q_width, kv_width) = (spec.hidden_size, spec.n_heads * spec.head_dim, spec.n_kv_heads * spec.head_dim);
+        let (hidden, q_width, kv_width) =
+            (spec.hidden_size, spec.n_heads * spec.head_dim, spec.n_kv_heads * spec.head_dim);
         let orientation = if names.conv1d { Orientation::InOut } else { Orientation::OutIn };
         let at = |name: &str| format!("{prefix}{name}");
         let qkv = match names.qkv {
-            Some(name) => Qkv::Merged(self.linear(&at(name), [hidden, q_width + 2 * kv_width], spec.qkv_bias, orientation).await?),
+            Some(name) => Qkv::Merged(
+                self.linear(&at(name), [hidden, q_width + 2 * kv_width], spec.qkv_bias, orientation).await?,
+            ),
             None => Qkv::Split([
                 self.linear(&at(names.q), [hidden, q_width], spec.qkv_bias, orientation).await?,
                 self.linear(&at(names.k), [hidden, kv_width], spec.qkv_bias, orientation).await?,
@@ -93,12 +123,18 @@ impl<'a, 's, S: Store> Loader<'a, 's, S> {
         };
         let o = self.linear(&at(names.o), [q_width, hidden], spec.o_bias, orientation).await?;
         let gate = if spec.gated {
-            Some(self.linear(&at(names.gate), [hidden, spec.intermediate_size], spec.mlp_bias, orientation).await?)
+            Some(
+                self.linear(&at(names.gate), [hidden, spec.intermediate_size], spec.mlp_bias, orientation)
+                    .await?,
+            )
         } else {
             None
         };
-        let up = self.linear(&at(names.up), [hidden, spec.intermediate_size], spec.mlp_bias, orientation).await?;
-        let down = self.linear(&at(names.down), [spec.intermediate_size, hidden], spec.mlp_bias, orientation).await?;
+        let up =
+            self.linear(&at(names.up), [hidden, spec.intermediate_size], spec.mlp_bias, orientation).await?;
+        let down = self
+            .linear(&at(names.down), [spec.intermediate_size, hidden], spec.mlp_bias, orientation)
+            .await?;
         let norms_after = if spec.norm_after {
             let attention = self.norm(&at("post_attention_layernorm"), hidden, spec.norm).await?;
             Some([attention, self.norm(&at("post_feedforward_layernorm"), hidden, spec.norm).await?])
@@ -114,12 +150,24 @@ impl<'a, 's, S: Store> Loader<'a, 's, S> {
         })
     }
 
-    async fn embedding(&mut self, name: &str, entries: usize, spec: &Spec, copy: Option<Param<2>>) -> Result<Embedding> {
+    async fn embedding(
+        &mut self,
+        name: &str,
+        entries: usize,
+        spec: &Spec,
+        copy: Option<Param<2>>,
+    ) -> Result<Embedding> {
         let weight = self.matrix(&format!("{name}.weight"), [entries, spec.hidden_size]).await?;
         Ok(Embedding { name: name.to_string(), weight, copy })
     }
 
-    async fn linear(&mut self, name: &str, [d_in, d_out]: [usize; 2], biased: bool, orientation: Orientation) -> Result<Linear> {
+    async fn linear(
+        &mut self,
+        name: &str,
+        [d_in, d_out]: [usize; 2],
+        biased: bool,
+        orientation: Orientation,
+    ) -> Result<Linear> {
         let shape = match orientation {
             Orientation::OutIn => [d_out, d_in],
             Orientation::InOut => [d_in, d_out],
@@ -158,11 +206,19 @@ impl<'a, 's, S: Store> Loader<'a, 's, S> {
     async fn read(&mut self, name: &str, shape: &[usize]) -> Result<Option<HostTensor>> {
         let stored = self.stored_name(name);
         let Some(info) = self.files.info(stored) else {
-            self.errors.push(Error::input(name, "no such tensor in the model's files", format!("shape {shape:?}")));
+            self.errors.push(Error::input(
+                name,
+                "no such tensor in the model's files",
+                format!("shape {shape:?}"),
+            ));
             return Ok(None);
         };
         if info.shape != shape {
-            self.errors.push(Error::input(name, format!("shape {:?}", info.shape), format!("shape {shape:?} as config.json states")));
+            self.errors.push(Error::input(
+                name,
+                format!("shape {:?}", info.shape),
+                format!("shape {shape:?} as config.json states"),
+            ));
             return Ok(None);
         }
         self.done += info.n_bytes;

@@ -45,12 +45,16 @@ impl CausalLm {
         let mut weights: IndexMap<String, MergedWeight> = IndexMap::new();
         for param in handles.params_mut().into_iter().filter(|p| !adapter.contains_key(p.name())) {
             let value = param.value();
-            weights.insert(param.name().to_string(), MergedWeight { shape: value.shape(), source: Source::Plain(value) });
+            weights.insert(
+                param.name().to_string(),
+                MergedWeight { shape: value.shape(), source: Source::Plain(value) },
+            );
         }
         let tables = std::iter::once(&self.embed).chain(self.positions.as_ref());
         let tables = tables.map(|table| (table.weight.name.clone(), Source::Table(table.clone())));
         let linears = handles.linears_mut().into_iter();
-        let linears = linears.map(|linear| (linear.weight.name.clone(), Source::Linear(Box::new(linear.clone()))));
+        let linears =
+            linears.map(|linear| (linear.weight.name.clone(), Source::Linear(Box::new(linear.clone()))));
         for (name, source) in tables.chain(linears) {
             if let Some(weight) = weights.get_mut(&name) {
                 weight.source = source;

@@ -88,7 +88,10 @@ impl<const D: usize> Param<D> {
 impl Param<1> {
     /// The value to compute with: a leaf of the tape where there is one and the parameter is trained.
     pub fn on(&self, tape: Option<&Tape>) -> Tensor<1> {
-        match tape.filter(|_| self.trainable).map(|t| t.leaf(&self.name, || AnyTensor::Vector(leaf(&self.value)))) {
+        match tape
+            .filter(|_| self.trainable)
+            .map(|t| t.leaf(&self.name, || AnyTensor::Vector(leaf(&self.value))))
+        {
             Some(AnyTensor::Vector(t)) => t,
             _ => self.value.clone(),
         }
@@ -98,7 +101,10 @@ impl Param<1> {
 impl Param<2> {
     /// The value to compute with: a leaf of the tape where there is one and the parameter is trained.
     pub fn on(&self, tape: Option<&Tape>) -> Tensor<2> {
-        match tape.filter(|_| self.trainable).map(|t| t.leaf(&self.name, || AnyTensor::Matrix(leaf(&self.value)))) {
+        match tape
+            .filter(|_| self.trainable)
+            .map(|t| t.leaf(&self.name, || AnyTensor::Matrix(leaf(&self.value))))
+        {
             Some(AnyTensor::Matrix(t)) => t,
             _ => self.value.clone(),
         }

@@ -55,7 +55,9 @@ impl RopeSpec {
     pub fn from_config(config: &Value, default_theta: f64) -> Result<Self> {
         refuse(config, "partial_rotary_factor", "1", |v| v.as_f64() == Some(1.0))?;
         let theta = config.get("rope_theta").and_then(Value::as_f64).unwrap_or(default_theta);
-        let parameters = ["rope_parameters", "rope_scaling"].into_iter().find_map(|k| config.get(k).filter(|v| !v.is_null()));
+        let parameters = ["rope_parameters", "rope_scaling"]
+            .into_iter()
+            .find_map(|k| config.get(k).filter(|v| !v.is_null()));
         parameters.map_or(Ok(Self { theta, scaling: Scaling::None }), |p| Self::from_parameters(p, theta))
     }
 
@@ -63,7 +65,13 @@ impl RopeSpec {
     pub fn from_parameters(parameters: &Value, theta: f64) -> Result<Self> {
         let file: RopeFile = parse(parameters)?;
         let need = |value: Option<f64>, name: &str| {
-            value.filter(|v| *v > 0.0).ok_or_else(|| Error::input(format!("config.json: rope {name}"), "missing or not positive", "a positive number"))
+            value.filter(|v| *v > 0.0).ok_or_else(|| {
+                Error::input(
+                    format!("config.json: rope {name}"),
+                    "missing or not positive",
+                    "a positive number",
+                )
+            })
         };
         let scaling = match file.rope_type.as_deref() {
             None | Some("default") => Scaling::None,
@@ -72,10 +80,16 @@ impl RopeSpec {
                 factor: need(file.factor, "factor")?,
                 low_freq_factor: need(file.low_freq_factor, "low_freq_factor")?,
                 high_freq_factor: need(file.high_freq_factor, "high_freq_factor")?,
-                original_length: need(file.original_max_position_embeddings, "original_max_position_embeddings")?,
+                original_length: need(
+                    file.original_max_position_embeddings,
+                    "original_max_position_embeddings",
+                )?,
             },
             Some(other) => {
-                return Err(Error::Unsupported { what: format!("rope_type `{other}`"), supported: "default, linear, llama3".into() });
+                return Err(Error::Unsupported {
+                    what: format!("rope_type `{other}`"),
+                    supported: "default, linear, llama3".into(),
+                });
             }
         };
         Ok(Self { theta: need(Some(file.rope_theta.unwrap_or(theta)), "rope_theta")?, scaling })
@@ -94,7 +108,8 @@ impl RopeSpec {
                 } else if wave < original_length / high_freq_factor {
                     f
                 } else {
-                    let blend = (original_length / wave - low_freq_factor) / (high_freq_factor - low_freq_factor);
+                    let blend =
+                        (original_length / wave - low_freq_factor) / (high_freq_factor - low_freq_factor);
                     (1.0 - blend) * f / factor + blend * f
                 }
             }
@@ -106,7 +121,13 @@ impl RopeSpec {
     ///
     /// # Shapes
     /// `positions`: `[batch, seq]`, row-major · results: `[batch, seq, head_dim / 2]`
-    pub fn tables(&self, positions: &[i32], batch: usize, head_dim: usize, device: &Device) -> [Tensor<3>; 2] {
+    pub fn tables(
+        &self,
+        positions: &[i32],
+        batch: usize,
+        head_dim: usize,
+        device: &Device,
+    ) -> [Tensor<3>; 2] {
         let frequencies = self.frequencies(head_dim);
         let shape = [batch, positions.len() / batch.max(1), head_dim / 2];
         let table = |f: fn(f32) -> f32| {

@@ -100,7 +100,9 @@ impl Spec {
             "qwen3" => qwen::qwen3(config),
             "gemma3_text" => gemma3::spec(config),
             "gpt2" => gpt2::spec(config),
-            other => Err(Error::Unsupported { what: format!("model_type `{other}`"), supported: SUPPORTED.into() }),
+            other => {
+                Err(Error::Unsupported { what: format!("model_type `{other}`"), supported: SUPPORTED.into() })
+            }
         }?;
         spec.check()?;
         Ok(spec)
@@ -119,11 +121,17 @@ impl Spec {
         let mut errors: Vec<Error> = positive
             .into_iter()
             .filter(|&(_, n)| n == 0 || n > 1 << 24)
-            .map(|(name, n)| Error::input(format!("config.json: {name}"), n.to_string(), "a number from 1 to 16777216"))
+            .map(|(name, n)| {
+                Error::input(format!("config.json: {name}"), n.to_string(), "a number from 1 to 16777216")
+            })
             .collect();
         if errors.is_empty() && !self.n_heads.is_multiple_of(self.n_kv_heads) {
             let found = format!("{} for {} heads", self.n_kv_heads, self.n_heads);
-            errors.push(Error::input("config.json: num_key_value_heads", found, "a divisor of num_attention_heads"));
+            errors.push(Error::input(
+                "config.json: num_key_value_heads",
+                found,
+                "a divisor of num_attention_heads",
+            ));
         }
         if self.layers.iter().any(|l| l.rope.is_some()) && !self.head_dim.is_multiple_of(2) {
             errors.push(Error::input("config.json: head_dim", self.head_dim.to_string(), "an even number"));
@@ -134,16 +142,23 @@ impl Spec {
 
 /// Reads the fields of an architecture's own config struct.
 pub(super) fn parse<T: DeserializeOwned>(config: &Value) -> Result<T> {
-    serde_json::from_value(config.clone())
-        .map_err(|e| Error::input("config.json", e.to_string(), "the fields transformers writes for this model_type"))
+    serde_json::from_value(config.clone()).map_err(|e| {
+        Error::input("config.json", e.to_string(), "the fields transformers writes for this model_type")
+    })
 }
 
 /// Refuses a setting whose effect is not built.
-pub(super) fn refuse(config: &Value, field: &str, supported: &str, accepted: impl Fn(&Value) -> bool) -> Result<()> {
+pub(super) fn refuse(
+    config: &Value,
+    field: &str,
+    supported: &str,
+    accepted: impl Fn(&Value) -> bool,
+) -> Result<()> {
     match config.get(field) {
-        Some(value) if !value.is_null() && !accepted(value) => {
-            Err(Error::Unsupported { what: format!("config.json: {field} = {value}"), supported: supported.into() })
-        }
+        Some(value) if !value.is_null() && !accepted(value) => Err(Error::Unsupported {
+            what: format!("config.json: {field} = {value}"),
+            supported: supported.into(),
+        }),
         _ => Ok(()),
     }
 }

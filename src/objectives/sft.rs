@@ -56,13 +56,20 @@ const CHUNK: usize = 256;
 /// Loss `Σ weight·nll / denominator` and its gradients. `denominator` is the target weight of the whole
 /// accumulated batch, so that micro-batches just add up, as in transformers' `num_items_in_batch`.
 /// `seed` drives dropout and noise and differs between micro-batches.
-pub fn loss_and_grads(model: &CausalLm, batch: &Batch, denominator: f64, options: &SftOptions, seed: u64) -> Result<LossOutput> {
+pub fn loss_and_grads(
+    model: &CausalLm,
+    batch: &Batch,
+    denominator: f64,
+    options: &SftOptions,
+    seed: u64,
+) -> Result<LossOutput> {
     if denominator.is_nan() || denominator <= 0.0 {
         return Err(Error::Internal("a batch without target tokens reached the loss".into()));
     }
     let context = model.context(batch)?;
     let targets = Targets::of(batch, denominator, model.device());
-    let noise = (options.neftune_alpha > 0.0).then_some(EmbeddingNoise { alpha: options.neftune_alpha, seed });
+    let noise =
+        (options.neftune_alpha > 0.0).then_some(EmbeddingNoise { alpha: options.neftune_alpha, seed });
     let step = Step { model, context: &context, targets: &targets, options, seed, noise };
     Ok(if options.gradient_checkpointing { step.layer_by_layer() } else { step.at_once() })
 }
@@ -130,7 +137,13 @@ struct HeadLoss {
 
 /// Projects states onto the vocabulary and takes the loss, a chunk of rows at a time, with the gradient in
 /// the same pass: the logits of the whole batch never exist at once (as Liger Kernel, 2410.10989).
-fn head_loss(states: &Tensor<2>, weight: &Tensor<2>, targets: &Targets, label_smoothing: f64, wanted: HeadGrads) -> HeadLoss {
+fn head_loss(
+    states: &Tensor<2>,
+    weight: &Tensor<2>,
+    targets: &Targets,
+    label_smoothing: f64,
+    wanted: HeadGrads,
+) -> HeadLoss {
     let device = states.device();
     let (mut loss, mut correct) = (Tensor::zeros([1], &device), Tensor::zeros([1], &device));
     let mut state_grads = Vec::new();
@@ -139,8 +152,10 @@ fn head_loss(states: &Tensor<2>, weight: &Tensor<2>, targets: &Targets, label_sm
         let n = CHUNK.min(targets.len - start);
         let rows = states.clone().narrow(0, start, n); // [n, hidden]
         let logits = rows.clone().matmul(weight.clone().transpose()); // [n, vocab]
-        let (ids, weights) = (targets.ids.clone().narrow(0, start, n), targets.weights.clone().narrow(0, start, n));
-        let CrossEntropy { loss: part, correct: hits, grad } = ops::softmax_cross_entropy(logits, ids, weights, label_smoothing as f32);
+        let (ids, weights) =
+            (targets.ids.clone().narrow(0, start, n), targets.weights.clone().narrow(0, start, n));
+        let CrossEntropy { loss: part, correct: hits, grad } =
+            ops::softmax_cross_entropy(logits, ids, weights, label_smoothing as f32);
         loss = loss + part.sum();
         correct = correct + hits.sum();
         if wanted == HeadGrads::StatesAndWeight {
@@ -219,9 +234,16 @@ impl Step<'_> {
         let states = self.model.norm_rows(stream.select(0, self.targets.rows.clone()), pass);
         let weight = self.model.head_weight(pass);
         let wanted = if weight.is_autodiff() { HeadGrads::StatesAndWeight } else { HeadGrads::States };
-        let head = head_loss(&states.clone().inner(), &weight.clone().inner(), self.targets, self.options.label_smoothing, wanted);
+        let head = head_loss(
+            &states.clone().inner(),
+            &weight.clone().inner(),
+            self.targets,
+            self.options.label_smoothing,
+            wanted,
+        );
         // A sum whose gradients are those of the loss hands them to the graph.
-        let mut surrogate = (states.clone() * head.states.unwrap_or_else(|| states.inner().zeros_like())).sum();
+        let mut surrogate =
+            (states.clone() * head.states.unwrap_or_else(|| states.inner().zeros_like())).sum();
         if let Some(gradient) = head.weight {
             surrogate = surrogate + (weight * gradient).sum();
         }

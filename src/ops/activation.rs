@@ -125,12 +125,17 @@ impl GatedKernel for Flex {
         let (gs, us) = (values(&gate), values(&up));
         let mut y = vec![0.0; gs.len()];
         let block = block(gs.len());
-        rows::for_each(&mut y, block, #[inline(always)] |i, y| {
-            let (gs, us) = (&gs[i * block..][..y.len()], &us[i * block..][..y.len()]);
-            for ((y, &g), &u) in y.iter_mut().zip(gs).zip(us) {
-                *y = activation.value_and_slope(g).0 * u;
-            }
-        });
+        rows::for_each(
+            &mut y,
+            block,
+            #[inline(always)]
+            |i, y| {
+                let (gs, us) = (&gs[i * block..][..y.len()], &us[i * block..][..y.len()]);
+                for ((y, &g), &u) in y.iter_mut().zip(gs).zip(us) {
+                    *y = activation.value_and_slope(g).0 * u;
+                }
+            },
+        );
         tensor(y, gate.layout().shape().clone())
     }
 
@@ -144,14 +149,25 @@ impl GatedKernel for Flex {
         let (gs, us, ds) = (values(&gate), values(&up), values(&grad));
         let (mut d_gate, mut d_up) = (vec![0.0; gs.len()], vec![0.0; gs.len()]);
         let block = block(gs.len());
-        rows::for_each_pair(&mut d_gate, block, &mut d_up, block, #[inline(always)] |i, d_gate, d_up| {
-            let (gs, us, ds) = (&gs[i * block..][..d_gate.len()], &us[i * block..][..d_gate.len()], &ds[i * block..][..d_gate.len()]);
-            for k in 0..d_gate.len() {
-                let (value, slope) = activation.value_and_slope(gs[k]);
-                d_gate[k] = ds[k] * us[k] * slope;
-                d_up[k] = ds[k] * value;
-            }
-        });
+        rows::for_each_pair(
+            &mut d_gate,
+            block,
+            &mut d_up,
+            block,
+            #[inline(always)]
+            |i, d_gate, d_up| {
+                let (gs, us, ds) = (
+                    &gs[i * block..][..d_gate.len()],
+                    &us[i * block..][..d_gate.len()],
+                    &ds[i * block..][..d_gate.len()],
+                );
+                for k in 0..d_gate.len() {
+                    let (value, slope) = activation.value_and_slope(gs[k]);
+                    d_gate[k] = ds[k] * us[k] * slope;
+                    d_up[k] = ds[k] * value;
+                }
+            },
+        );
         (tensor(d_gate, gate.layout().shape().clone()), tensor(d_up, up.layout().shape().clone()))
     }
 }

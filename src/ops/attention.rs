@@ -20,7 +20,13 @@ const BLOCKED: f32 = -1e30;
 ///
 /// # Shapes
 /// `positions`, `segments`: `[batch, seq]`, row-major · result: `[batch, seq, seq]`
-pub fn causal_mask(positions: &[i32], segments: &[i32], batch: usize, window: Option<usize>, device: &Device) -> Tensor<3> {
+pub fn causal_mask(
+    positions: &[i32],
+    segments: &[i32],
+    batch: usize,
+    window: Option<usize>,
+    device: &Device,
+) -> Tensor<3> {
     let seq = positions.len() / batch.max(1);
     let mut mask = vec![BLOCKED; batch * seq * seq];
     for b in 0..batch {
@@ -45,7 +51,10 @@ pub fn causal_mask(positions: &[i32], segments: &[i32], batch: usize, window: Op
 pub fn continuation_mask(past: usize, n_new: usize, window: Option<usize>, device: &Device) -> Tensor<3> {
     let n_keys = past + n_new;
     let sees = |q: usize, k: usize| k <= q && window.is_none_or(|w| q - k < w);
-    let mask = (past..n_keys).flat_map(|q| (0..n_keys).map(move |k| (q, k))).map(|(q, k)| if sees(q, k) { 0.0 } else { BLOCKED }).collect();
+    let mask = (past..n_keys)
+        .flat_map(|q| (0..n_keys).map(move |k| (q, k)))
+        .map(|(q, k)| if sees(q, k) { 0.0 } else { BLOCKED })
+        .collect();
     Tensor::from_data(TensorData::new(mask, [1, n_new, n_keys]), device)
 }
 
@@ -58,7 +67,11 @@ pub fn continuation_mask(past: usize, n_new: usize, window: Option<usize>, devic
 /// `scores`: `[batch, kv_heads, group · queries, keys]` · `mask`: `[batch, queries, keys]` · result: as `scores`
 pub fn masked_softmax(scores: Tensor<4>, mask: &Tensor<3>, scale: f32) -> Tensor<4> {
     if super::on_cpu(&scores) {
-        let p = <Dispatch as MaskedSoftmax>::masked_softmax(scores.into_dispatch(), mask.clone().into_dispatch(), scale);
+        let p = <Dispatch as MaskedSoftmax>::masked_softmax(
+            scores.into_dispatch(),
+            mask.clone().into_dispatch(),
+            scale,
+        );
         return Tensor::from_dispatch(p);
     }
     reference(scores, mask, scale)
@@ -119,21 +132,26 @@ impl MaskedSoftmaxKernel for Flex {
         let n_rows = scores.layout().num_elements() / keys.max(1);
         let rows_per_item = n_rows / batch.max(1);
         let masks = values(&mask);
-        rows::for_each(scores.storage_mut::<f32>(), keys, #[inline(always)] |row, x| {
-            let (b, q) = (row / rows_per_item, row % queries);
-            let mask = &masks[(b * queries + q) * keys..][..keys];
-            for (x, &m) in x.iter_mut().zip(mask) {
-                *x = *x * scale + m;
-            }
-            let largest = max(x);
-            for x in x.iter_mut() {
-                *x = exp(*x - largest);
-            }
-            let r = 1.0 / sum(x);
-            for x in x.iter_mut() {
-                *x *= r;
-            }
-        });
+        rows::for_each(
+            scores.storage_mut::<f32>(),
+            keys,
+            #[inline(always)]
+            |row, x| {
+                let (b, q) = (row / rows_per_item, row % queries);
+                let mask = &masks[(b * queries + q) * keys..][..keys];
+                for (x, &m) in x.iter_mut().zip(mask) {
+                    *x = *x * scale + m;
+                }
+                let largest = max(x);
+                for x in x.iter_mut() {
+                    *x = exp(*x - largest);
+                }
+                let r = 1.0 / sum(x);
+                for x in x.iter_mut() {
+                    *x *= r;
+                }
+            },
+        );
         scores
     }
 
@@ -142,13 +160,18 @@ impl MaskedSoftmaxKernel for Flex {
         let (p, mut grad) = (dense(probabilities), dense(grad));
         let keys = last_dim(&p);
         let ps = values(&p);
-        rows::for_each(grad.storage_mut::<f32>(), keys, #[inline(always)] |row, g| {
-            let p = &ps[row * keys..][..keys];
-            let c = dot(g, p);
-            for (g, &p) in g.iter_mut().zip(p) {
-                *g = scale * p * (*g - c);
-            }
-        });
+        rows::for_each(
+            grad.storage_mut::<f32>(),
+            keys,
+            #[inline(always)]
+            |row, g| {
+                let p = &ps[row * keys..][..keys];
+                let c = dot(g, p);
+                for (g, &p) in g.iter_mut().zip(p) {
+                    *g = scale * p * (*g - c);
+                }
+            },
+        );
         let shape = p.layout().shape().clone();
         debug_assert_eq!(grad.layout().shape(), &shape);
         grad
@@ -181,7 +204,8 @@ mod tests {
     #[test]
     fn packed_rows_do_not_see_each_other() {
         let mask = causal_mask(&[0, 1, 0, 1], &[1, 1, 2, 2], 1, None, &Device::flex());
-        let open: Vec<bool> = mask.into_data().as_slice::<f32>().expect("f32").iter().map(|&m| m == 0.0).collect();
+        let open: Vec<bool> =
+            mask.into_data().as_slice::<f32>().expect("f32").iter().map(|&m| m == 0.0).collect();
         let (y, n) = (true, false);
         assert_eq!(open, [y, n, n, n, y, y, n, n, n, n, y, n, n, n, y, y]);
     }

@@ -22,7 +22,12 @@ pub struct CrossEntropy {
 ///
 /// # Shapes
 /// `logits`: `[rows, vocab]` · `targets`, `weights`: `[rows]`
-pub fn softmax_cross_entropy(logits: Tensor<2>, targets: Tensor<1, Int>, weights: Tensor<1>, label_smoothing: f32) -> CrossEntropy {
+pub fn softmax_cross_entropy(
+    logits: Tensor<2>,
+    targets: Tensor<1, Int>,
+    weights: Tensor<1>,
+    label_smoothing: f32,
+) -> CrossEntropy {
     if super::on_cpu(&logits) {
         let (loss, correct, grad) = <Dispatch as SoftmaxCrossEntropy>::softmax_cross_entropy(
             logits.into_dispatch(),
@@ -39,7 +44,12 @@ pub fn softmax_cross_entropy(logits: Tensor<2>, targets: Tensor<1, Int>, weights
     reference(logits, targets, weights, label_smoothing)
 }
 
-fn reference(logits: Tensor<2>, targets: Tensor<1, Int>, weights: Tensor<1>, label_smoothing: f32) -> CrossEntropy {
+fn reference(
+    logits: Tensor<2>,
+    targets: Tensor<1, Int>,
+    weights: Tensor<1>,
+    label_smoothing: f32,
+) -> CrossEntropy {
     let [_, vocab] = logits.dims();
     let log_p = activation::log_softmax(logits.clone(), 1); // [rows, vocab]
     let at_target: Tensor<1> = log_p.clone().gather(1, targets.clone().unsqueeze_dim(1)).squeeze_dim(1);
@@ -80,23 +90,30 @@ impl SoftmaxCrossEntropy for Flex {
         let (targets, weights) = (targets.storage::<i32>(), values(&weights));
         let vocab = last_dim(&grad);
         let mut figures = vec![0.0; weights.len() * 2]; // [rows, (loss, correct)]
-        rows::for_each_pair(grad.storage_mut::<f32>(), vocab, &mut figures, 2, #[inline(always)] |row, x, out| {
-            let (target, weight) = (targets[row] as usize, weights[row]);
-            let largest = max(x);
-            let at_target = x[target] - largest;
-            let mean = if label_smoothing > 0.0 { sum(x) / vocab as f32 - largest } else { 0.0 };
-            for x in x.iter_mut() {
-                *x = exp(*x - largest);
-            }
-            let total = sum(x);
-            out[0] = weight * (total.ln() - (1.0 - label_smoothing) * at_target - label_smoothing * mean);
-            out[1] = if at_target == 0.0 { 1.0 } else { 0.0 };
-            let (scale, uniform) = (weight / total, weight * label_smoothing / vocab as f32);
-            for x in x.iter_mut() {
-                *x = *x * scale - uniform;
-            }
-            x[target] -= weight * (1.0 - label_smoothing);
-        });
+        rows::for_each_pair(
+            grad.storage_mut::<f32>(),
+            vocab,
+            &mut figures,
+            2,
+            #[inline(always)]
+            |row, x, out| {
+                let (target, weight) = (targets[row] as usize, weights[row]);
+                let largest = max(x);
+                let at_target = x[target] - largest;
+                let mean = if label_smoothing > 0.0 { sum(x) / vocab as f32 - largest } else { 0.0 };
+                for x in x.iter_mut() {
+                    *x = exp(*x - largest);
+                }
+                let total = sum(x);
+                out[0] = weight * (total.ln() - (1.0 - label_smoothing) * at_target - label_smoothing * mean);
+                out[1] = if at_target == 0.0 { 1.0 } else { 0.0 };
+                let (scale, uniform) = (weight / total, weight * label_smoothing / vocab as f32);
+                for x in x.iter_mut() {
+                    *x = *x * scale - uniform;
+                }
+                x[target] -= weight * (1.0 - label_smoothing);
+            },
+        );
         let rows = Shape::new([weights.len()]);
         let (loss, correct) = figures.chunks_exact(2).map(|f| (f[0], f[1])).unzip();
         (tensor(loss, rows.clone()), tensor(correct, rows), grad)

@@ -7,9 +7,7 @@ pub fn dropout_mask(len: usize, rate: f64, seed: u64) -> Vec<f32> {
     let keep_scale = (1.0 / (1.0 - rate)) as f32;
     // Integers of 32 bits below the threshold are dropped.
     let threshold = (rate * 4_294_967_296.0) as u64;
-    (0..len as u64)
-        .map(|i| if u64::from(hash(seed, i)) < threshold { 0.0 } else { keep_scale })
-        .collect()
+    (0..len as u64).map(|i| if u64::from(hash(seed, i)) < threshold { 0.0 } else { keep_scale }).collect()
 }
 
 /// `len` values uniform in ±`magnitude`, a pure function of `seed` and the index.

@@ -32,7 +32,12 @@ fn rms_norm_reference<const D: usize>(x: Tensor<D>, weight: Tensor<1>, epsilon: 
 ///
 /// # Shapes
 /// `x`: `[batch, seq, d]` · `weight`, `bias`: `[d]` · result: `[batch, seq, d]`
-pub fn layer_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, bias: Tensor<1>, epsilon: f32) -> Tensor<D> {
+pub fn layer_norm<const D: usize>(
+    x: Tensor<D>,
+    weight: Tensor<1>,
+    bias: Tensor<1>,
+    epsilon: f32,
+) -> Tensor<D> {
     let centred = x.clone() - x.mean_dim(D - 1);
     let variance = centred.clone().powf_scalar(2.0).mean_dim(D - 1);
     centred * variance.add_scalar(epsilon).sqrt().recip() * weight.unsqueeze() + bias.unsqueeze()
@@ -47,7 +52,12 @@ trait RmsNorm: Backend {
 /// What a backend must bring for the fused form to be differentiable on it.
 trait RmsNormKernel: Backend {
     fn forward(x: FloatTensor<Self>, weight: FloatTensor<Self>, epsilon: f32) -> FloatTensor<Self>;
-    fn backward_x(x: FloatTensor<Self>, weight: FloatTensor<Self>, epsilon: f32, grad: FloatTensor<Self>) -> FloatTensor<Self>;
+    fn backward_x(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        epsilon: f32,
+        grad: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
     fn backward_weight(x: FloatTensor<Self>, epsilon: f32, grad: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 
@@ -93,30 +103,45 @@ impl RmsNormKernel for Flex {
         let d = last_dim(&x);
         let (xs, ws) = (values(&x), values(&weight));
         let mut y = vec![0.0; xs.len()];
-        rows::for_each(&mut y, d, #[inline(always)] |i, y| {
-            let x = &xs[i * d..][..d];
-            let r = inverse_rms(x, epsilon);
-            for ((y, &x), &w) in y.iter_mut().zip(x).zip(ws) {
-                *y = x * r * w;
-            }
-        });
+        rows::for_each(
+            &mut y,
+            d,
+            #[inline(always)]
+            |i, y| {
+                let x = &xs[i * d..][..d];
+                let r = inverse_rms(x, epsilon);
+                for ((y, &x), &w) in y.iter_mut().zip(x).zip(ws) {
+                    *y = x * r * w;
+                }
+            },
+        );
         tensor(y, x.layout().shape().clone())
     }
 
     // With r = 1/rms and g' = g·w: dx = r·(g' − x·r²·mean(g'·x)).
-    fn backward_x(x: FloatTensor<Self>, weight: FloatTensor<Self>, epsilon: f32, grad: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn backward_x(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        epsilon: f32,
+        grad: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
         let (x, weight, grad) = (dense(x), dense(weight), dense(grad));
         let d = last_dim(&x);
         let (xs, ws, gs) = (values(&x), values(&weight), values(&grad));
         let mut dx = vec![0.0; xs.len()];
-        rows::for_each(&mut dx, d, #[inline(always)] |i, dx| {
-            let (x, g) = (&xs[i * d..][..d], &gs[i * d..][..d]);
-            let r = inverse_rms(x, epsilon);
-            let c = dot3(x, g, ws) * r * r / d as f32;
-            for (((dx, &x), &g), &w) in dx.iter_mut().zip(x).zip(g).zip(ws) {
-                *dx = r * (g * w - x * c);
-            }
-        });
+        rows::for_each(
+            &mut dx,
+            d,
+            #[inline(always)]
+            |i, dx| {
+                let (x, g) = (&xs[i * d..][..d], &gs[i * d..][..d]);
+                let r = inverse_rms(x, epsilon);
+                let c = dot3(x, g, ws) * r * r / d as f32;
+                for (((dx, &x), &g), &w) in dx.iter_mut().zip(x).zip(g).zip(ws) {
+                    *dx = r * (g * w - x * c);
+                }
+            },
+        );
         tensor(dx, x.layout().shape().clone())
     }
 

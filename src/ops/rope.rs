@@ -35,23 +35,36 @@ fn reference(x: Tensor<4>, cos: &Tensor<3>, sin: &Tensor<3>) -> Tensor<4> {
 
 #[backend_extension(Flex, Autodiff)]
 trait RotateHalf: Backend {
-    fn rotate_half(x: FloatTensor<Self>, cos: FloatTensor<Self>, sin: FloatTensor<Self>) -> FloatTensor<Self>;
+    fn rotate_half(x: FloatTensor<Self>, cos: FloatTensor<Self>, sin: FloatTensor<Self>)
+    -> FloatTensor<Self>;
 }
 
 trait RotateHalfKernel: Backend {
     fn rotate(x: FloatTensor<Self>, cos: FloatTensor<Self>, sin: FloatTensor<Self>) -> FloatTensor<Self>;
     /// The rotation is orthogonal: its transpose turns the other way and moves the axes back.
-    fn rotate_back(grad: FloatTensor<Self>, cos: FloatTensor<Self>, sin: FloatTensor<Self>) -> FloatTensor<Self>;
+    fn rotate_back(
+        grad: FloatTensor<Self>,
+        cos: FloatTensor<Self>,
+        sin: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
 }
 
 impl RotateHalf for Flex {
-    fn rotate_half(x: FloatTensor<Self>, cos: FloatTensor<Self>, sin: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn rotate_half(
+        x: FloatTensor<Self>,
+        cos: FloatTensor<Self>,
+        sin: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
         Self::rotate(x, cos, sin)
     }
 }
 
 impl<B: RotateHalfKernel, C: CheckpointStrategy> RotateHalf for Autodiff<B, C> {
-    fn rotate_half(x: FloatTensor<Self>, cos: FloatTensor<Self>, sin: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn rotate_half(
+        x: FloatTensor<Self>,
+        cos: FloatTensor<Self>,
+        sin: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
         let (cos, sin) = (cos.into_primitive(), sin.into_primitive());
         let (x, node) = x.into_parts();
         let y = B::rotate(x, cos.clone(), sin.clone());
@@ -81,27 +94,47 @@ impl RotateHalfKernel for Flex {
         let half = last_dim(&cos);
         let (xs, cs, ss) = (values(&x), values(&cos), values(&sin));
         let mut y = vec![0.0; xs.len()];
-        rows::for_each(&mut y, d, #[inline(always)] |row, y| {
-            let (bh, s) = (row / seq, row % seq);
-            let (b, h) = (bh / heads, bh % heads);
-            let token = b * seq + s;
-            turn(y, &xs[(token * heads + h) * d..][..d], &cs[token * half..][..half], &ss[token * half..][..half], 1.0);
-        });
+        rows::for_each(
+            &mut y,
+            d,
+            #[inline(always)]
+            |row, y| {
+                let (bh, s) = (row / seq, row % seq);
+                let (b, h) = (bh / heads, bh % heads);
+                let token = b * seq + s;
+                turn(
+                    y,
+                    &xs[(token * heads + h) * d..][..d],
+                    &cs[token * half..][..half],
+                    &ss[token * half..][..half],
+                    1.0,
+                );
+            },
+        );
         tensor(y, Shape::new([batch, heads, seq, d]))
     }
 
-    fn rotate_back(grad: FloatTensor<Self>, cos: FloatTensor<Self>, sin: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn rotate_back(
+        grad: FloatTensor<Self>,
+        cos: FloatTensor<Self>,
+        sin: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
         let (grad, cos, sin) = (dense(grad), dense(cos), dense(sin));
         let [batch, heads, seq, d] = grad.layout().shape().dims();
         let half = last_dim(&cos);
         let (gs, cs, ss) = (values(&grad), values(&cos), values(&sin));
         let mut dx = vec![0.0; gs.len()];
-        rows::for_each(&mut dx, d, #[inline(always)] |row, dx| {
-            let (token, h) = (row / heads, row % heads);
-            let (b, s) = (token / seq, token % seq);
-            let from = ((b * heads + h) * seq + s) * d;
-            turn(dx, &gs[from..][..d], &cs[token * half..][..half], &ss[token * half..][..half], -1.0);
-        });
+        rows::for_each(
+            &mut dx,
+            d,
+            #[inline(always)]
+            |row, dx| {
+                let (token, h) = (row / heads, row % heads);
+                let (b, s) = (token / seq, token % seq);
+                let from = ((b * heads + h) * seq + s) * d;
+                turn(dx, &gs[from..][..d], &cs[token * half..][..half], &ss[token * half..][..half], -1.0);
+            },
+        );
         tensor(dx, Shape::new([batch, seq, heads, d]))
     }
 }

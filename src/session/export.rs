@@ -35,12 +35,18 @@ pub async fn export<M: Store, O: Store>(
 ) -> Result<ExportReport> {
     let ExportWork { origin, adapter, format, device } = work;
     if format == ExportFormat::Adapter && adapter.is_none() {
-        return Err(Error::input("adapter", "not given", "the folder of the adapter to export, or format merged"));
+        return Err(Error::input(
+            "adapter",
+            "not given",
+            "the folder of the adapter to export, or format merged",
+        ));
     }
     let model = load_model(device, origin.files, adapter, emit).await?;
     match format {
         ExportFormat::Adapter => export_adapter(model, &origin, store, folder).await,
-        ExportFormat::Merged => export_merged(model, &origin, store, folder, &mut |event| _ = emit(event)).await,
+        ExportFormat::Merged => {
+            export_merged(model, &origin, store, folder, &mut |event| _ = emit(event)).await
+        }
     }
 }
 
@@ -85,14 +91,20 @@ mod tests {
     #[test]
     fn a_run_takes_its_adapters_settings_and_contradicts_none() {
         let config = LoraConfig { rank: 3, ..LoraConfig::default() };
-        let adapter = Adapter { config: config.clone(), base_model: None, fan_in_fan_out: false, tensors: Default::default() };
+        let adapter = Adapter {
+            config: config.clone(),
+            base_model: None,
+            fan_in_fan_out: false,
+            tensors: Default::default(),
+        };
         let run = Run::default();
         assert_eq!(continued(&run, None).unwrap(), run);
         let taken = continued(&run, Some(&adapter)).unwrap();
         assert_eq!(taken.method, MethodConfig::Lora(config));
         // A resumed run states what it took.
         assert_eq!(continued(&taken, Some(&adapter)).unwrap(), taken);
-        let other = Run { method: MethodConfig::Lora(LoraConfig { rank: 4, ..LoraConfig::default() }), ..run };
+        let other =
+            Run { method: MethodConfig::Lora(LoraConfig { rank: 4, ..LoraConfig::default() }), ..run };
         assert!(continued(&other, Some(&adapter)).unwrap_err().to_string().contains("method"));
     }
 }

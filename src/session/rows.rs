@@ -33,7 +33,12 @@ pub struct Prepared {
 ///
 /// # Errors
 /// Every bad row of both files at once, unless `skip_bad_rows`; no usable row.
-pub fn prepare(run: &Run, train: &DataFile, held_out: Option<&DataFile>, tokenizer: &Tokenizer) -> Result<Prepared> {
+pub fn prepare(
+    run: &Run,
+    train: &DataFile,
+    held_out: Option<&DataFile>,
+    tokenizer: &Tokenizer,
+) -> Result<Prepared> {
     let config = &run.data;
     let mut read = read_rows(&train.bytes, &train.name, config.shape);
     let mut encoded = encode_rows(&mut read, tokenizer, config);
@@ -61,7 +66,11 @@ pub fn prepare(run: &Run, train: &DataFile, held_out: Option<&DataFile>, tokeniz
 ///
 /// # Errors
 /// Every bad row at once, unless `skip_bad_rows`; no usable row.
-pub fn usable(file: &DataFile, tokenizer: &Tokenizer, config: &DataConfig) -> Result<(Vec<Row>, Vec<Encoded>)> {
+pub fn usable(
+    file: &DataFile,
+    tokenizer: &Tokenizer,
+    config: &DataConfig,
+) -> Result<(Vec<Row>, Vec<Encoded>)> {
     let mut read = read_rows(&file.bytes, &file.name, config.shape);
     let encoded = encode_rows(&mut read, tokenizer, config);
     if !config.skip_bad_rows {
@@ -95,14 +104,20 @@ pub fn encode_rows(read: &mut RowsRead, tokenizer: &Tokenizer, config: &DataConf
         }
     });
     if n_merging > 0 {
-        let note = "prompts end inside a token of their completion; a prompt that ends before a space avoids it";
+        let note =
+            "prompts end inside a token of their completion; a prompt that ends before a space avoids it";
         read.notes.push(format!("{n_merging} {note}"));
     }
     encoded
 }
 
 /// Holds rows out and their tokens with them.
-fn split(read: &mut RowsRead, encoded: &mut Vec<Encoded>, fraction: f64, seed: u64) -> Result<(Vec<Row>, Vec<Encoded>)> {
+fn split(
+    read: &mut RowsRead,
+    encoded: &mut Vec<Encoded>,
+    fraction: f64,
+    seed: u64,
+) -> Result<(Vec<Row>, Vec<Encoded>)> {
     if fraction == 0.0 {
         return Ok((Vec::new(), Vec::new()));
     }

@@ -14,8 +14,8 @@ pub use entry::Entry;
 
 use crate::Result;
 pub(crate) use entry::shortened;
-pub(crate) use hf_folder::join;
 use entry::tensor_place;
+pub(crate) use hf_folder::join;
 use std::ops::Range;
 
 /// Bytes by key. Keys are relative paths with forward slashes.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // a test may fail
 
 use crate::support::{device, device_name, fixtures, folder, golden, json};
+use attune::Result;
 use attune::data::Batch;
 use attune::export::{ExportFormat, ExportReport, Origin};
 use attune::methods::{LoraConfig, MethodConfig, TargetModules};
@@ -13,7 +14,6 @@ use attune::session::{self, ExportWork};
 use attune::store::memory::MemoryStore;
 use attune::store::model_files::ModelFiles;
 use attune::store::{HostTensor, Store, safetensors};
-use attune::Result;
 use serde_json::Value;
 
 const ADAPTERS: [&str; 8] = [
@@ -80,7 +80,11 @@ fn assert_close(ours: &[f32], theirs: &[f32], name: &str) {
 }
 
 /// Exports into a fresh store.
-fn export(base: &MemoryStore, adapter: Option<Adapter>, format: ExportFormat) -> Result<(MemoryStore, ExportReport)> {
+fn export(
+    base: &MemoryStore,
+    adapter: Option<Adapter>,
+    format: ExportFormat,
+) -> Result<(MemoryStore, ExportReport)> {
     let out = MemoryStore::new();
     let report = block_on(async {
         let files = ModelFiles::open(base, "").await?;
@@ -102,7 +106,10 @@ fn pefts_adapters_give_pefts_logits_attached_and_merged() {
         let untouched = logits(&model, &batch);
         model.attach_adapter(adapter(name)).unwrap();
         assert_close(&logits(&model, &batch), golden, name);
-        assert!(untouched.iter().zip(golden).any(|(a, b)| (a - b).abs() > 0.1), "{name}: the adapter does nothing");
+        assert!(
+            untouched.iter().zip(golden).any(|(a, b)| (a - b).abs() > 0.1),
+            "{name}: the adapter does nothing"
+        );
 
         let (merged, report) = export(&store, Some(adapter(name)), ExportFormat::Merged).unwrap();
         assert!(report.max_abs_diff < 1e-4, "{name}: {}", report.max_abs_diff);
@@ -117,7 +124,8 @@ fn pefts_adapters_give_pefts_logits_attached_and_merged() {
 fn exported_adapters_are_those_that_were_loaded() {
     for name in ADAPTERS {
         let theirs = adapter(name);
-        let (out, report) = export(&model_folder(&case(name).0), Some(theirs.clone()), ExportFormat::Adapter).unwrap();
+        let (out, report) =
+            export(&model_folder(&case(name).0), Some(theirs.clone()), ExportFormat::Adapter).unwrap();
         assert!(report.max_abs_diff < 1e-4, "{name}: {}", report.max_abs_diff);
         let ours = block_on(Adapter::load(&out, "")).unwrap();
         assert_eq!(ours.base_model.as_deref(), Some("base"));
@@ -125,7 +133,8 @@ fn exported_adapters_are_those_that_were_loaded() {
         // PEFT's own file, byte for byte in names, order, shapes and values.
         let read = |bytes: Vec<u8>| safetensors::from_bytes(&bytes, name).unwrap();
         let (tensors, metadata) = read(block_on(out.read_all(ADAPTER_MODEL, u64::MAX)).unwrap());
-        let (their_tensors, their_metadata) = read(std::fs::read(fixtures().join(format!("adapters/{name}/{ADAPTER_MODEL}"))).unwrap());
+        let (their_tensors, their_metadata) =
+            read(std::fs::read(fixtures().join(format!("adapters/{name}/{ADAPTER_MODEL}"))).unwrap());
         assert_eq!(tensors.keys().collect::<Vec<_>>(), their_tensors.keys().collect::<Vec<_>>(), "{name}");
         assert_eq!((tensors, metadata), (their_tensors, their_metadata), "{name}");
     }
@@ -134,10 +143,12 @@ fn exported_adapters_are_those_that_were_loaded() {
 #[test]
 fn all_linear_is_saved_as_the_names_it_stands_for() {
     let mut model = load(&model_folder("llama"));
-    let method = MethodConfig::Lora(LoraConfig { modules_to_save: vec!["lm_head".into()], ..LoraConfig::default() });
+    let method =
+        MethodConfig::Lora(LoraConfig { modules_to_save: vec!["lm_head".into()], ..LoraConfig::default() });
     model.attach(&method, 1).unwrap();
     let saved = block_on(Adapter::of(&model, "base")).unwrap();
-    let names = ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"].map(String::from);
+    let names =
+        ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"].map(String::from);
     assert_eq!(saved.config.target_modules, TargetModules::Names(names.to_vec()));
     let mut other = load(&model_folder("llama"));
     other.attach_adapter(saved.clone()).unwrap();
@@ -153,7 +164,12 @@ fn a_saved_half_of_a_tied_pair_is_untied() {
         let config = LoraConfig { modules_to_save: vec![module.into()], ..LoraConfig::default() };
         model.attach(&MethodConfig::Lora(config), 1).unwrap();
         let mut adapter = block_on(Adapter::of(&model, "base")).unwrap();
-        let saved = adapter.tensors.iter_mut().find(|(name, _)| name.ends_with(&format!("{module}.weight"))).unwrap().1;
+        let saved = adapter
+            .tensors
+            .iter_mut()
+            .find(|(name, _)| name.ends_with(&format!("{module}.weight")))
+            .unwrap()
+            .1;
         saved.values.iter_mut().for_each(|value| *value *= 1.5);
         let saved = saved.clone();
 
@@ -178,14 +194,23 @@ fn merged_folders_hold_what_transformers_reads() {
     written.sort();
     files.sort();
     assert_eq!(written, files);
-    for name in ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"] {
+    for name in [
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ] {
         assert!(files.iter().any(|file| file == name), "{name} not in {files:?}");
     }
     let config = stored(&out, "config.json");
     let expected = ["float32", "float32", "gpt2", "GPT2LMHeadModel"];
-    let found = [&config["dtype"], &config["torch_dtype"], &config["model_type"], &config["architectures"][0]];
+    let found =
+        [&config["dtype"], &config["torch_dtype"], &config["model_type"], &config["architectures"][0]];
     assert_eq!(found, expected);
-    let (tensors, metadata) = safetensors::from_bytes(&block_on(out.read_all("model.safetensors", u64::MAX)).unwrap(), "x").unwrap();
+    let (tensors, metadata) =
+        safetensors::from_bytes(&block_on(out.read_all("model.safetensors", u64::MAX)).unwrap(), "x")
+            .unwrap();
     assert_eq!(metadata["format"], "pt");
     assert_eq!(tensors.len(), golden("models/gpt2/model.safetensors").len());
 }
@@ -204,7 +229,10 @@ fn gguf_models_become_folders() {
     });
     assert!(report.max_abs_diff < 1e-4, "{}", report.max_abs_diff);
     let config = stored(&out, "merged/config.json");
-    assert_eq!((&config["architectures"][0], &config["dtype"]), (&"LlamaForCausalLM".into(), &"float32".into()));
+    assert_eq!(
+        (&config["architectures"][0], &config["dtype"]),
+        (&"LlamaForCausalLM".into(), &"float32".into())
+    );
 }
 
 #[test]
@@ -215,10 +243,14 @@ fn adapters_that_do_not_fit_are_refused_with_every_tensor_named() {
     let b = "base_model.model.model.layers.1.self_attn.v_proj.lora_B.weight";
     wrong.tensors.get_mut(a).unwrap().shape.reverse();
     wrong.tensors.shift_remove(b);
-    wrong.tensors.insert("base_model.model.score.weight".into(), HostTensor { shape: vec![1], values: vec![0.0] });
+    wrong
+        .tensors
+        .insert("base_model.model.score.weight".into(), HostTensor { shape: vec![1], values: vec![0.0] });
     let error = model.attach_adapter(wrong).unwrap_err();
     let text = error.to_string();
-    for expected in [format!("{a}: shape [32, 2]"), format!("{b}: missing"), "score.weight: belongs to no layer".into()] {
+    for expected in
+        [format!("{a}: shape [32, 2]"), format!("{b}: missing"), "score.weight: belongs to no layer".into()]
+    {
         assert!(text.contains(&expected), "{expected} not in\n{text}");
     }
     assert_eq!((text.lines().count(), error.exit_code()), (3, 2), "{text}");
@@ -243,7 +275,9 @@ fn exports_replace_nothing_and_want_an_adapter_where_one_is_asked_for() {
 
 #[test]
 fn variants_that_are_not_built_are_refused_by_name() {
-    for (name, value) in [("use_dora", Value::Bool(true)), ("bias", "all".into()), ("trainable_token_indices", vec![3].into())] {
+    for (name, value) in
+        [("use_dora", Value::Bool(true)), ("bias", "all".into()), ("trainable_token_indices", vec![3].into())]
+    {
         let mut config = json(&format!("adapters/llama-lora/{ADAPTER_CONFIG}"));
         config[name] = value;
         let store = folder("adapters/llama-lora").with(ADAPTER_CONFIG, config.to_string());

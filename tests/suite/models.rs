@@ -16,7 +16,8 @@ use attune::store::model_files::ModelFiles;
 use attune::train::{self, Start, Training};
 use serde_json::Value;
 
-const MODELS: [&str; 8] = ["llama", "llama-tied", "llama3-rope", "llama-sharded", "qwen2", "qwen3", "gemma3", "gpt2"];
+const MODELS: [&str; 8] =
+    ["llama", "llama-tied", "llama3-rope", "llama-sharded", "qwen2", "qwen3", "gemma3", "gpt2"];
 
 /// What rounding may change; the CPU agrees far closer, other devices are held to the same bound.
 const LOGITS_TOLERANCE: f32 = 1e-4;
@@ -72,7 +73,10 @@ fn logits_equal_transformers() {
         for (token, segment) in batch.segment_ids.iter().enumerate().filter(|(_, s)| **s != 0) {
             let row = token * vocab..(token + 1) * vocab;
             let diff = max_abs_diff(&logits.values[row.clone()], &expected[row]);
-            assert!(diff <= LOGITS_TOLERANCE, "{name}: logits of token {token} (segment {segment}) differ by {diff}");
+            assert!(
+                diff <= LOGITS_TOLERANCE,
+                "{name}: logits of token {token} (segment {segment}) differ by {diff}"
+            );
         }
     }
 }
@@ -90,11 +94,19 @@ fn loss_and_every_gradient_equal_transformers() {
             let output = sft::loss_and_grads(&model, &batch, batch.target_weight(), &options, 0).unwrap();
             let loss = values(AnyTensor::Vector(output.loss)).values[0];
             let expected_loss = expected["loss"].as_f64().unwrap() as f32;
-            assert!((loss - expected_loss).abs() <= 1e-4 * expected_loss, "{name}: loss {loss}, not {expected_loss}");
+            assert!(
+                (loss - expected_loss).abs() <= 1e-4 * expected_loss,
+                "{name}: loss {loss}, not {expected_loss}"
+            );
             let tensors = golden(&format!("models/{name}/golden.safetensors"));
             let mut n_compared = 0;
-            for (parameter, gradient) in tensors.iter().filter_map(|(k, v)| Some((k.strip_prefix("grad.")?, v))) {
-                let found = output.grads.get(parameter).unwrap_or_else(|| panic!("{name}: no gradient of {parameter}"));
+            for (parameter, gradient) in
+                tensors.iter().filter_map(|(k, v)| Some((k.strip_prefix("grad.")?, v)))
+            {
+                let found = output
+                    .grads
+                    .get(parameter)
+                    .unwrap_or_else(|| panic!("{name}: no gradient of {parameter}"));
                 let found = values(found.clone());
                 assert_eq!(found.shape, gradient.shape, "{name}: {parameter}");
                 let diff = max_abs_diff(&found.values, &gradient.values);
@@ -115,7 +127,8 @@ fn greedy_continuations_with_the_cache_equal_transformers() {
         let mut next: Vec<i32> = ints(&expected["prompt"]).into_iter().map(|id| id as i32).collect();
         let mut found = Vec::new();
         while found.len() < 12 {
-            let logits = values(AnyTensor::Matrix(model.extend(&next, &mut cache, Pass::INFERENCE).unwrap())).values;
+            let logits =
+                values(AnyTensor::Matrix(model.extend(&next, &mut cache, Pass::INFERENCE).unwrap())).values;
             let best = (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b])).unwrap();
             found.push(best as i64);
             next = vec![best as i32];
@@ -229,7 +242,8 @@ fn packed_rows_have_the_loss_they_have_apart() {
     for name in MODELS {
         let expected = &json(&format!("curves/{name}/curves.json"))["packed"];
         let rows = curve_rows();
-        let picked: Vec<Encoded> = ints(&expected["rows"]).into_iter().map(|i| rows[i as usize].clone()).collect();
+        let picked: Vec<Encoded> =
+            ints(&expected["rows"]).into_iter().map(|i| rows[i as usize].clone()).collect();
         let model = load(name);
         for packing in [true, false] {
             let batch = batches(picked.clone(), 2, packing).batch(0, 0);
@@ -237,7 +251,10 @@ fn packed_rows_have_the_loss_they_have_apart() {
             let output = sft::evaluate(&model, &batch).unwrap();
             let loss = f64::from(values(AnyTensor::Vector(output.nll_sum)).values[0]) / batch.target_weight();
             let expected = expected["loss"].as_f64().unwrap();
-            assert!((loss - expected).abs() <= 1e-4 * expected, "{name}, packing {packing}: {loss}, not {expected}");
+            assert!(
+                (loss - expected).abs() <= 1e-4 * expected,
+                "{name}, packing {packing}: {loss}, not {expected}"
+            );
         }
     }
 }
@@ -320,7 +337,8 @@ fn smollm2_continues_as_in_transformers() {
         let mut next: Vec<i32> = ints(&case["ids"]).into_iter().map(|id| id as i32).collect();
         let mut found = Vec::new();
         while found.len() < 16 {
-            let logits = values(AnyTensor::Matrix(model.extend(&next, &mut cache, Pass::INFERENCE).unwrap())).values;
+            let logits =
+                values(AnyTensor::Matrix(model.extend(&next, &mut cache, Pass::INFERENCE).unwrap())).values;
             let best = (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b])).unwrap();
             found.push(best as i64);
             next = vec![best as i32];
@@ -328,13 +346,20 @@ fn smollm2_continues_as_in_transformers() {
         assert_eq!(found, ints(&case["new_ids"]), "{}", case["prompt"]);
         if let Some(prompt) = case["prompt"].as_str() {
             let ids = tokenizer.encode(prompt, attune::tokenizer::AddSpecial::No).unwrap();
-            assert_eq!(ids.iter().map(|&id| i64::from(id)).collect::<Vec<_>>(), ints(&case["ids"]), "{prompt}");
+            assert_eq!(
+                ids.iter().map(|&id| i64::from(id)).collect::<Vec<_>>(),
+                ints(&case["ids"]),
+                "{prompt}"
+            );
         }
     }
     for case in expected["top_logits"].as_array().unwrap() {
-        let ids = tokenizer.encode(case["prompt"].as_str().unwrap(), attune::tokenizer::AddSpecial::No).unwrap();
+        let ids =
+            tokenizer.encode(case["prompt"].as_str().unwrap(), attune::tokenizer::AddSpecial::No).unwrap();
         let ids: Vec<i32> = ids.into_iter().map(|id| id as i32).collect();
-        let logits = values(AnyTensor::Matrix(model.extend(&ids, &mut model.cache(), Pass::INFERENCE).unwrap())).values;
+        let logits =
+            values(AnyTensor::Matrix(model.extend(&ids, &mut model.cache(), Pass::INFERENCE).unwrap()))
+                .values;
         for (id, expected) in ints(&case["top_ids"]).into_iter().zip(floats(&case["top_logits"])) {
             let diff = (f64::from(logits[id as usize]) - expected).abs();
             assert!(diff <= 1e-3, "{}: logit of {id} differs by {diff}", case["prompt"]);

@@ -10,7 +10,11 @@ use burn::tensor::{Bytes, DType, Shape};
 /// The tensor as a dense row-major one starting at 0, without a copy where it already is.
 pub(super) fn dense(x: FlexTensor) -> FlexTensor {
     let whole = x.is_contiguous() && x.layout().start_offset() == 0;
-    if whole && x.bytes().len() == x.layout().num_elements() * size_of::<f32>() { x } else { x.to_contiguous() }
+    if whole && x.bytes().len() == x.layout().num_elements() * size_of::<f32>() {
+        x
+    } else {
+        x.to_contiguous()
+    }
 }
 
 /// The values of a [`dense`] f32 tensor.

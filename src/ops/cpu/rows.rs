@@ -31,13 +31,14 @@ pub(in crate::ops) fn for_each_pair(
 ) {
     let arch = pulp::Arch::new();
     let rows_per_task = (MIN_ELEMENTS_PER_TASK / a_len.max(b_len).max(1)).max(1);
-    a.par_chunks_mut(rows_per_task * a_len).zip(b.par_chunks_mut(rows_per_task * b_len)).enumerate().for_each(
-        |(task, (a_rows, b_rows))| {
+    a.par_chunks_mut(rows_per_task * a_len)
+        .zip(b.par_chunks_mut(rows_per_task * b_len))
+        .enumerate()
+        .for_each(|(task, (a_rows, b_rows))| {
             let first = task * rows_per_task;
             arch.dispatch(|| {
                 let pairs = a_rows.chunks_exact_mut(a_len).zip(b_rows.chunks_exact_mut(b_len));
                 pairs.enumerate().for_each(|(i, (a_row, b_row))| f(first + i, a_row, b_row));
             });
-        },
-    );
+        });
 }
