@@ -2,6 +2,8 @@
 
 #[path = "suite/adapter.rs"]
 mod adapter;
+#[path = "suite/cli.rs"]
+mod cli;
 #[path = "suite/data.rs"]
 mod data;
 #[path = "suite/encode.rs"]
