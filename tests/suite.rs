@@ -10,6 +10,8 @@ mod data;
 mod encode;
 #[path = "suite/models.rs"]
 mod models;
+#[path = "suite/session.rs"]
+mod session;
 #[path = "suite/store.rs"]
 mod store;
 #[path = "suite/support.rs"]

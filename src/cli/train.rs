@@ -49,6 +49,7 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
         return Ok(());
     }
     run.validate()?;
+    let adapter = run.adapter.as_deref().map(adapter::load).transpose()?;
     let mut progress = Progress::new(json(matches));
     let start = if matches.get_flag("resume") { Start::Resume } else { Start::Fresh };
     let opened = open::model(&run.model, &mut progress)?;
@@ -60,7 +61,6 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
     }
     stop::listen()?;
     let out = FileStore::new(&run.out);
-    let adapter = run.adapter.as_deref().map(adapter::load).transpose()?;
     let work = session::Work { run: &run, files: &files, tokenizer: &tokenizer, adapter, store: &out };
     let outcome = native::block_on(session::train(work, rows, start, &mut |event| {
         progress.event(&event);

@@ -53,14 +53,14 @@ fn case(name: &str) -> (String, Batch) {
 }
 
 /// A model's folder with a tokenizer, as a user has it.
-fn model_folder(model: &str) -> MemoryStore {
+pub fn model_folder(model: &str) -> MemoryStore {
     let store = folder(&format!("models/{model}"));
     ["tokenizer.json", "tokenizer_config.json"].into_iter().fold(store, |store, name| {
         store.with(name, std::fs::read(fixtures().join("tokenizer").join(name)).unwrap())
     })
 }
 
-fn load(store: &MemoryStore) -> CausalLm {
+pub fn load(store: &MemoryStore) -> CausalLm {
     block_on(async {
         let files = ModelFiles::open(store, "").await.unwrap();
         CausalLm::load(&files, &device(), &mut |_| {}).await.unwrap()
