@@ -49,7 +49,8 @@ fn a_lora_run_leaves_its_adapter_and_another_continues_from_it() {
     let first = block_on(Adapter::load(&first, "")).unwrap();
     assert_eq!(first.base_model.as_deref(), Some("base"));
     assert_eq!(first.config.rank, 2);
-    let up = |adapter: &Adapter| adapter.tensors.values().map(|tensor| tensor.values.clone()).collect::<Vec<_>>();
+    let up =
+        |adapter: &Adapter| adapter.tensors.values().map(|tensor| tensor.values.clone()).collect::<Vec<_>>();
 
     let continuing = Run { adapter: Some("first".into()), ..run(MethodConfig::default()) };
     let second = train(&continuing, Some(first.clone())).unwrap();
@@ -57,7 +58,8 @@ fn a_lora_run_leaves_its_adapter_and_another_continues_from_it() {
     assert_eq!(second.config, first.config, "the adapter's settings are in force");
     assert!(up(&second).iter().zip(up(&first)).all(|(a, b)| *a != b), "every tensor was trained on");
     // Two steps of a small learning rate: near where the first run ended, unlike a fresh draw.
-    let apart = up(&second).concat().iter().zip(up(&first).concat()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    let apart =
+        up(&second).concat().iter().zip(up(&first).concat()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     assert!(apart < 1e-3, "{apart}");
 
     let contradicting = run(MethodConfig::Lora(LoraConfig { rank: 3, ..LoraConfig::default() }));
