@@ -58,9 +58,16 @@ pub(super) fn tensor_place(file: &str, name: &str) -> String {
 /// Text from a file as a message can carry it: printable, and of bounded length.
 pub(crate) fn shortened(text: &str) -> String {
     const MAX_CHARS: usize = 100;
-    let mut out: String = text.chars().take(MAX_CHARS).flat_map(char::escape_debug).collect();
+    let mut out: String = text.chars().take(MAX_CHARS).flat_map(spell_out).collect();
     if text.chars().nth(MAX_CHARS).is_some() {
         out.push('…');
     }
     out
+}
+/// Control characters and the like in words; quotes as they are.
+fn spell_out(letter: char) -> Box<dyn Iterator<Item = char>> {
+    match letter {
+        '"' | '\'' => Box::new(std::iter::once(letter)),
+        _ => Box::new(letter.escape_debug()),
+    }
 }

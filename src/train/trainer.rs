@@ -116,7 +116,7 @@ impl<'a, M: Trainee, S: Store> Trainer<'a, M, S> {
                 return Err(Error::input(
                     "run folder",
                     "it holds checkpoints of another run",
-                    "an empty folder, or to resume that run",
+                    "an empty folder, or to resume that run (`--resume`)",
                 ));
             }
             Start::Fresh => {}

@@ -184,7 +184,8 @@ fn tests(args: &Args) -> Result<Verdict> {
 fn smollm2_file() -> Result<Option<String>> {
     let mut fetch = cargo(["run", "--quiet", "--release", "--locked", "--package", "attune", "--"]);
     let finished = run_logged("smollm2", fetch.args(["models", "fetch", "smollm2-135m", "--json"]))?;
-    let fetched = finished.lines.iter().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let fetched =
+        finished.lines.iter().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
     Ok(fetched.filter_map(|object| Some(object.get("path")?.as_str()?.to_string())).last())
 }
 
