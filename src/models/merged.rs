@@ -14,9 +14,9 @@ pub struct MergedWeight {
 
 #[derive(Clone, Debug)]
 enum Source {
-    Plain(AnyTensor),
+    Plain(Box<AnyTensor>),
     Linear(Box<Linear>),
-    Table(Embedding),
+    Table(Box<Embedding>),
 }
 
 impl MergedWeight {
@@ -28,7 +28,7 @@ impl MergedWeight {
     /// Computes the value, on the model's device.
     pub fn value(&self) -> AnyTensor {
         match &self.source {
-            Source::Plain(value) => value.clone(),
+            Source::Plain(value) => value.as_ref().clone(),
             Source::Linear(linear) => AnyTensor::Matrix(linear.merged_weight()),
             Source::Table(embedding) => AnyTensor::Matrix(embedding.table(Pass::INFERENCE)),
         }
@@ -47,11 +47,11 @@ impl CausalLm {
             let value = param.value();
             weights.insert(
                 param.name().to_string(),
-                MergedWeight { shape: value.shape(), source: Source::Plain(value) },
+                MergedWeight { shape: value.shape(), source: Source::Plain(Box::new(value)) },
             );
         }
         let tables = std::iter::once(&self.embed).chain(self.positions.as_ref());
-        let tables = tables.map(|table| (table.weight.name.clone(), Source::Table(table.clone())));
+        let tables = tables.map(|table| (table.weight.name.clone(), Source::Table(Box::new(table.clone()))));
         let linears = handles.linears_mut().into_iter();
         let linears =
             linears.map(|linear| (linear.weight.name.clone(), Source::Linear(Box::new(linear.clone()))));

@@ -1,5 +1,7 @@
 //! The program as users run it: a tiny model, real files, exit codes, and a process killed in mid-run.
 
+#![allow(clippy::unwrap_used)] // a test may fail
+
 use crate::support::fixtures;
 use serde_json::Value;
 use std::path::{Path, PathBuf};

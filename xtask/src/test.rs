@@ -186,7 +186,7 @@ fn smollm2_file() -> Result<Option<String>> {
     let finished = run_logged("smollm2", fetch.args(["models", "fetch", "smollm2-135m", "--json"]))?;
     let fetched =
         finished.lines.iter().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    Ok(fetched.filter_map(|object| Some(object.get("path")?.as_str()?.to_string())).last())
+    Ok(fetched.filter_map(|object| Some(object.get("path")?.as_str()?.to_string())).next_back())
 }
 
 /// Builds the backend of `--device` in. A device name may carry an index: `cuda:1`.
