@@ -41,8 +41,6 @@ struct Loader<'a, 's, S: Store> {
     device: &'a Device,
     events: &'a mut dyn FnMut(Event),
     step: Step,
-    /// What the names in the file begin with, in place of the architecture's own prefix.
-    strip_base: bool,
     errors: Vec<Error>,
     done: u64,
 }
@@ -54,18 +52,15 @@ impl<'a, 's, S: Store> Loader<'a, 's, S> {
         events: &'a mut dyn FnMut(Event),
         step: Step,
     ) -> Self {
-        Self { files, device, events, step, strip_base: false, errors: Vec::new(), done: 0 }
+        Self { files, device, events, step, errors: Vec::new(), done: 0 }
     }
 
     async fn model(&mut self, spec: &Spec) -> Result<CausalLm> {
         let names = spec.names;
-        // Some checkpoints hold the bare decoder, without the causal-LM wrapper's prefix.
-        self.strip_base = self.files.info(&format!("{}{}.weight", names.base, names.embed)).is_none();
-        let embed =
-            self.embedding(&format!("{}{}", names.base, names.embed), spec.vocab_size, spec, None).await?;
+        let embed = self.embedding(&format!("{}{}", names.base, names.embed), spec.vocab_size, spec).await?;
         let positions = if spec.learned_positions {
             Some(
-                self.embedding(&format!("{}{}", names.base, names.positions), spec.max_positions, spec, None)
+                self.embedding(&format!("{}{}", names.base, names.positions), spec.max_positions, spec)
                     .await?,
             )
         } else {
@@ -150,15 +145,9 @@ impl<'a, 's, S: Store> Loader<'a, 's, S> {
         })
     }
 
-    async fn embedding(
-        &mut self,
-        name: &str,
-        entries: usize,
-        spec: &Spec,
-        copy: Option<Param<2>>,
-    ) -> Result<Embedding> {
+    async fn embedding(&mut self, name: &str, entries: usize, spec: &Spec) -> Result<Embedding> {
         let weight = self.matrix(&format!("{name}.weight"), [entries, spec.hidden_size]).await?;
-        Ok(Embedding { name: name.to_string(), weight, copy })
+        Ok(Embedding { name: name.to_string(), weight, copy: None })
     }
 
     async fn linear(
@@ -204,8 +193,7 @@ impl<'a, 's, S: Store> Loader<'a, 's, S> {
 
     /// The tensor, or `None` while checking.
     async fn read(&mut self, name: &str, shape: &[usize]) -> Result<Option<HostTensor>> {
-        let stored = self.stored_name(name);
-        let Some(info) = self.files.info(stored) else {
+        let Some(info) = self.files.info(name) else {
             self.errors.push(Error::input(
                 name,
                 "no such tensor in the model's files",
@@ -223,12 +211,8 @@ impl<'a, 's, S: Store> Loader<'a, 's, S> {
         }
         self.done += info.n_bytes;
         let Step::Read { total } = self.step else { return Ok(None) };
-        let host = self.files.tensor(stored).await?;
+        let host = self.files.tensor(name).await?;
         (self.events)(Event::Progress { task: "loading model".into(), done: self.done, total });
         Ok(Some(host))
-    }
-
-    fn stored_name<'n>(&self, name: &'n str) -> &'n str {
-        if self.strip_base { name.split_once('.').map_or(name, |(_, rest)| rest) } else { name }
     }
 }
