@@ -81,6 +81,9 @@ pub struct EvalMetrics {
     pub eval_perplexity: f64,
     /// Share of target tokens that are the model's first choice.
     pub eval_token_accuracy: f64,
+    /// Share of rows answered right, where the rows are questions with a few possible answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eval_accuracy: Option<f64>,
     /// Target tokens.
     pub n_targets: usize,
 }

@@ -7,10 +7,9 @@ pub use export::{ExportWork, export};
 pub use rows::{DataFile, Prepared, encode_rows, prepare};
 
 use crate::config::Run;
-use crate::data::Encoded;
 use crate::data::batches::{BatchPlan, Batches};
 use crate::device;
-use crate::eval::{self, Choices};
+use crate::eval::{self, Choices, HeldOut};
 use crate::models::{Adapter, CausalLm};
 use crate::objectives::Trainee;
 use crate::objectives::sft::{Sft, SftOptions};
@@ -131,8 +130,9 @@ async fn train_on<M: Trainee, S: Store>(
             pad_id,
         },
     )?;
-    let held_out =
-        if rows.held_out.is_empty() { None } else { Some(held_out_batches(rows.held_out, run, pad_id)?) };
+    let held_out = (!rows.held_out.is_empty())
+        .then(|| HeldOut::new(rows.held_out, rows.choices, run.train.eval_batch_size, pad_id))
+        .transpose()?;
     // Only a fresh run may state the settings: a resumed one has to have the same.
     if start == Start::Fresh || store.size(RUN_FILE).await?.is_none() {
         store.write(RUN_FILE, run.to_toml()?.as_bytes()).await?;
@@ -144,13 +144,11 @@ async fn train_on<M: Trainee, S: Store>(
 /// What `attune eval` reports.
 #[derive(Clone, Debug, Serialize)]
 pub struct EvalReport {
-    /// Loss, perplexity and token accuracy.
+    /// Loss, perplexity and accuracies.
     #[serde(flatten)]
     pub metrics: EvalMetrics,
     /// Rows evaluated.
     pub n_rows: usize,
-    /// Share of questions answered right, where the rows are questions with a few possible answers.
-    pub accuracy: Option<f64>,
 }
 
 /// Evaluates `model` on every usable row of a file.
@@ -165,26 +163,10 @@ pub async fn evaluate(
     emit: Emit<'_>,
 ) -> Result<EvalReport> {
     let (rows, encoded) = rows::usable(file, tokenizer, &run.data)?;
-    let accuracy = match Choices::of(&rows, &encoded) {
-        Some(choices) => Some(choices.accuracy(&model, run.train.eval_batch_size, emit).await?),
-        None => None,
-    };
-    let n_rows = encoded.len();
-    let batches = held_out_batches(encoded, run, tokenizer.pad_id())?;
-    let metrics = eval::evaluate(&Sft { model, options: SftOptions::default() }, &batches, 0, emit).await?;
+    let choices = Choices::of(&rows, &encoded);
+    let held_out = HeldOut::new(encoded, choices, run.train.eval_batch_size, tokenizer.pad_id())?;
+    let sft = Sft { model, options: SftOptions::default() };
+    let metrics = eval::evaluate(&sft, &held_out, 0, emit).await?;
     let metrics = metrics.ok_or_else(|| Error::Interrupted("evaluation".into()))?;
-    Ok(EvalReport { metrics, n_rows, accuracy })
-}
-
-/// Held-out rows in file order, never packed: their figures must not depend on how training packs.
-fn held_out_batches(rows: Vec<Encoded>, run: &Run, pad_id: u32) -> Result<Batches> {
-    let plan = BatchPlan {
-        batch_size: run.train.eval_batch_size,
-        packing: false,
-        max_length: run.data.max_length,
-        shuffle: false,
-        seed: run.seed,
-        pad_id,
-    };
-    Batches::new(rows, plan)
+    Ok(EvalReport { metrics, n_rows: held_out.n_rows() })
 }

@@ -74,7 +74,8 @@ pub fn run_step(matches: &ArgMatches) -> Result<()> {
         truncated: false,
     };
     let train = (0..(batch * (warmup + steps)) as u64).map(row).collect();
-    let rows = Prepared { train, held_out: Vec::new(), report: Report::new(&RowsRead::default(), &[], &[])? };
+    let report = Report::new(&RowsRead::default(), &[], &[])?;
+    let rows = Prepared { train, held_out: Vec::new(), choices: None, report };
     let (mut rates, mut losses) = (Vec::new(), Vec::new());
     let store = MemoryStore::new();
     let work = Work { run: &run, files: &files, tokenizer: &tokenizer, adapter: None, store: &store };

@@ -65,7 +65,7 @@ fn print(report: &EvalReport, json: Json) -> Result<()> {
         paint::line(&serde_json::to_string(report).map_err(|error| Error::Internal(error.to_string()))?);
         return Ok(());
     }
-    let EvalReport { metrics, n_rows, accuracy } = report;
+    let EvalReport { metrics, n_rows } = report;
     paint::line(&format!("rows            {n_rows}"));
     paint::line(&format!("loss            {:.4}", metrics.eval_loss));
     paint::line(&format!("perplexity      {:.3}", metrics.eval_perplexity));
@@ -74,7 +74,7 @@ fn print(report: &EvalReport, json: Json) -> Result<()> {
         100.0 * metrics.eval_token_accuracy,
         metrics.n_targets
     ));
-    if let Some(accuracy) = accuracy {
+    if let Some(accuracy) = metrics.eval_accuracy {
         paint::line(&format!("accuracy        {:.1} %", 100.0 * accuracy));
     }
     Ok(())

@@ -195,8 +195,11 @@ fn clock(secs: f64) -> String {
 }
 
 fn eval_line(eval: &EvalMetrics) -> String {
+    let accuracy = eval
+        .eval_accuracy
+        .map_or_else(String::new, |accuracy| format!(", accuracy {:.1} %", 100.0 * accuracy));
     format!(
-        "step {}: held-out loss {:.4}, perplexity {:.3}, token accuracy {:.1} % of {}",
+        "step {}: held-out loss {:.4}, perplexity {:.3}, token accuracy {:.1} % of {}{accuracy}",
         eval.step,
         eval.eval_loss,
         eval.eval_perplexity,

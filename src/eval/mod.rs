@@ -1,38 +1,45 @@
-//! Held-out figures: mean loss, perplexity, token accuracy.
+//! Held-out figures: mean loss, perplexity, token accuracy, and accuracy where the rows are questions.
 
 mod choices;
+mod held_out;
 
 pub use choices::Choices;
+pub use held_out::HeldOut;
 
-use crate::data::batches::Batches;
-use crate::models::read_scalars;
+use crate::models::read_vector;
 use crate::objectives::{EvalOutput, Trainee};
 use crate::protocol::{Control, EvalMetrics, Event};
 use crate::{Error, Result};
+use burn::tensor::Tensor;
 
-/// Evaluates all of `held_out`, or returns `None` where `emit` asked to stop.
+/// Evaluates all of `held_out` in one pass, or returns `None` where `emit` asked to stop.
 ///
 /// The mean is over all target tokens, not over batches, so that it does not depend on the batch size.
+/// A question counts as answered right when, of all answers' first tokens, that of its own answer has the
+/// largest logit right after the prompt.
 pub async fn evaluate(
     model: &impl Trainee,
-    held_out: &Batches,
+    held_out: &HeldOut,
     step: usize,
     emit: &mut dyn FnMut(Event) -> Control,
 ) -> Result<Option<EvalMetrics>> {
-    let (mut nll_sum, mut n_correct, mut weight, mut n_targets) = (0.0, 0.0, 0.0, 0);
-    let total = held_out.len();
-    for index in 0..total {
-        let batch = held_out.batch(0, index);
-        let EvalOutput { nll_sum: nll, n_correct: correct } = model.evaluate(&batch)?;
-        // Summed on the host: f32 sums over a whole data set lose digits.
-        let [nll, correct] = read_scalars([nll, correct]).await?;
-        nll_sum += f64::from(nll);
-        n_correct += f64::from(correct);
+    let (mut nll_sum, mut n_correct, mut weight, mut n_targets, mut n_right) = (0.0, 0.0, 0.0, 0, 0);
+    for index in 0..held_out.n_batches() {
+        let batch = held_out.batch(index);
+        let EvalOutput { nll_sum: nll, n_correct: correct, answers } =
+            model.evaluate(&batch, held_out.answer_ids())?;
+        // One read a batch. Summed on the host: f32 sums over a whole data set lose digits.
+        let answers = answers.map(|answers| answers.float());
+        let figures =
+            read_vector(Tensor::cat([nll, correct].into_iter().chain(answers).collect(), 0)).await?;
+        nll_sum += f64::from(figures[0]);
+        n_correct += f64::from(figures[1]);
+        let answered = figures[2..].iter().zip(held_out.right_answers(index));
+        n_right += answered.filter(|&(&answer, &right)| answer as usize == right).count();
         weight += batch.target_weight();
         n_targets += batch.loss_weights.iter().filter(|&&w| w != 0.0).count();
-        let progress =
-            Event::Progress { task: "evaluating".into(), done: index as u64 + 1, total: total as u64 };
-        if emit(progress) == Control::Stop {
+        let (done, total) = (index as u64 + 1, held_out.n_batches() as u64);
+        if emit(Event::Progress { task: "evaluating".into(), done, total }) == Control::Stop {
             return Ok(None);
         }
     }
@@ -49,6 +56,7 @@ pub async fn evaluate(
         eval_loss,
         eval_perplexity: eval_loss.exp(),
         eval_token_accuracy: n_correct / n_targets as f64,
+        eval_accuracy: held_out.answer_ids().map(|_| n_right as f64 / held_out.n_rows() as f64),
         n_targets,
     }))
 }

@@ -32,15 +32,11 @@ impl AnyTensor {
 
     /// Copies the values to the host, as f32.
     pub async fn to_host(&self) -> Result<HostTensor> {
-        let data = match self {
-            Self::Vector(t) => t.to_data_async().await,
-            Self::Matrix(t) => t.to_data_async().await,
+        let flat = match self {
+            Self::Vector(t) => t.clone(),
+            Self::Matrix(t) => t.clone().flatten(0, 1),
         };
-        let values = data
-            .map_err(|e| e.to_string())
-            .and_then(|d| d.try_into_vec_as::<f32>().map_err(|e| e.to_string()));
-        let values = values.map_err(|problem| read_failed(&self.device(), problem))?;
-        Ok(HostTensor { shape: self.shape(), values })
+        Ok(HostTensor { shape: self.shape(), values: read_vector(flat).await? })
     }
 
     /// Brings host values to `device`. `name` is for messages.
@@ -61,10 +57,15 @@ impl AnyTensor {
 pub async fn read_scalars<const N: usize>(scalars: [Tensor<1>; N]) -> Result<[f32; N]> {
     let scalars = Tensor::cat(scalars.to_vec(), 0);
     let device = scalars.device();
-    let data = scalars.into_data_async().await.map_err(|e| e.to_string());
+    let values = <[f32; N]>::try_from(read_vector(scalars).await?);
+    values.map_err(|v| read_failed(&device, format!("{} values for {N} scalars", v.len())))
+}
+
+/// Reads a vector from its device, without blocking.
+pub async fn read_vector(vector: Tensor<1>) -> Result<Vec<f32>> {
+    let device = vector.device();
+    let data = vector.into_data_async().await.map_err(|e| e.to_string());
     let values = data.and_then(|d| d.try_into_vec_as::<f32>().map_err(|e| e.to_string()));
-    let values = values
-        .and_then(|v| <[f32; N]>::try_from(v).map_err(|v| format!("{} values for {N} scalars", v.len())));
     values.map_err(|problem| read_failed(&device, problem))
 }
 

@@ -23,7 +23,7 @@ mod spec;
 pub use adapter::{ADAPTER_CONFIG, ADAPTER_MODEL, Adapter};
 pub use attach::Attached;
 pub use decoder::{Cache, CausalLm, Context};
-pub use host::read_scalars;
+pub use host::{read_scalars, read_vector};
 pub use layers::{Adapters, EmbeddingNoise, Linear, LowRank, Pass};
 pub use merged::MergedWeight;
 pub use params::{AnyTensor, NamedTensors, Param, ParamMut, Tape, add_all};

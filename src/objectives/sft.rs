@@ -45,8 +45,8 @@ impl Trainee for Sft {
         loss_and_grads(&self.model, batch, denominator, &self.options, seed)
     }
 
-    fn evaluate(&self, batch: &Batch) -> Result<EvalOutput> {
-        evaluate(&self.model, batch)
+    fn evaluate(&self, batch: &Batch, answer_ids: Option<&[u32]>) -> Result<EvalOutput> {
+        evaluate(&self.model, batch, answer_ids)
     }
 }
 
@@ -75,14 +75,35 @@ pub fn loss_and_grads(
 }
 
 /// Loss and correct first choices on held-out rows; no dropout, no smoothing.
-pub fn evaluate(model: &CausalLm, batch: &Batch) -> Result<EvalOutput> {
+pub fn evaluate(model: &CausalLm, batch: &Batch, answer_ids: Option<&[u32]>) -> Result<EvalOutput> {
     let context = model.context(batch)?;
     let targets = Targets::of(batch, 1.0, model.device());
     let stream = model.stream(&context, Pass::INFERENCE);
     let normed = model.norm_rows(stream.select(0, targets.rows.clone()), Pass::INFERENCE);
     let weight = model.head_weight(Pass::INFERENCE);
     let head = head_loss(&normed, &weight, &targets, 0.0, HeadGrads::None);
-    Ok(EvalOutput { nll_sum: head.loss, n_correct: head.correct })
+    let answers = answer_ids.map(|ids| {
+        let ids = indices(ids.iter().map(|&id| id as i32).collect(), model.device());
+        let first = indices(first_of_each_sequence(batch), model.device());
+        let logits = normed.select(0, first).matmul(weight.select(0, ids).transpose()); // [batch, answers]
+        logits.argmax(1).squeeze_dim(1)
+    });
+    Ok(EvalOutput { nll_sum: head.loss, n_correct: head.correct, answers })
+}
+
+/// Place of each sequence's first target among all targets of the batch.
+fn first_of_each_sequence(batch: &Batch) -> Vec<i32> {
+    let n_targets = batch.loss_weights.chunks(batch.seq_len.max(1)).map(|weights| {
+        // As in `Targets`: nothing predicts a sequence's first token.
+        weights.iter().skip(1).filter(|&&weight| weight != 0.0).count() as i32
+    });
+    let starts = n_targets.scan(0, |start, n| Some(std::mem::replace(start, *start + n)));
+    starts.collect()
+}
+
+fn indices(values: Vec<i32>, device: &Device) -> Tensor<1, Int> {
+    let len = values.len();
+    Tensor::from_data(TensorData::new(values, [len]), device)
 }
 
 /// The tokens that carry loss, flattened over the batch.
@@ -110,8 +131,8 @@ impl Targets {
         }
         let len = rows.len();
         Self {
-            rows: Tensor::from_data(TensorData::new(rows, [len]), device),
-            ids: Tensor::from_data(TensorData::new(ids, [len]), device),
+            rows: indices(rows, device),
+            ids: indices(ids, device),
             weights: Tensor::from_data(TensorData::new(weights, [len]), device),
             len,
         }

@@ -4,7 +4,7 @@
 use crate::Result;
 use crate::data::Batch;
 use crate::models::NamedTensors;
-use burn::tensor::Tensor;
+use burn::tensor::{Int, Tensor};
 
 /// Loss of one micro-batch and its gradients.
 pub struct LossOutput {
@@ -20,6 +20,8 @@ pub struct EvalOutput {
     pub nll_sum: Tensor<1>,
     /// Targets (tokens with a loss weight) that are the model's first choice, `[1]`.
     pub n_correct: Tensor<1>,
+    /// Which of the answers asked about the model takes, `[batch]`; `None` where none were.
+    pub answers: Option<Tensor<1, Int>>,
 }
 
 /// Something with trainable parameters and a loss on a batch.
@@ -35,6 +37,7 @@ pub trait Trainee {
     /// `denominator` is the target weight of the whole accumulated batch, so that losses and gradients
     /// of its micro-batches just add up. `seed` drives dropout; it differs between micro-batches.
     fn loss_and_grads(&self, batch: &Batch, denominator: f64, seed: u64) -> Result<LossOutput>;
-    /// Held-out figures of one batch, without dropout.
-    fn evaluate(&self, batch: &Batch) -> Result<EvalOutput>;
+    /// Held-out figures of one batch, without dropout. `answer_ids` are tokens, one of which is to be chosen as
+    /// the first target of each sequence.
+    fn evaluate(&self, batch: &Batch, answer_ids: Option<&[u32]>) -> Result<EvalOutput>;
 }

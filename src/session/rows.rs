@@ -6,6 +6,7 @@ use crate::data::encode::{encode, prompt_merges_into_completion};
 use crate::data::read::read_rows;
 use crate::data::split::holdout;
 use crate::data::{Encoded, Row, RowsRead};
+use crate::eval::Choices;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
 
@@ -25,6 +26,8 @@ pub struct Prepared {
     pub train: Vec<Encoded>,
     /// Rows to evaluate on; may be empty.
     pub held_out: Vec<Encoded>,
+    /// The held-out rows' answers, where they are questions with a few possible ones.
+    pub choices: Option<Choices>,
     /// What was found on the way.
     pub report: Report,
 }
@@ -59,7 +62,8 @@ pub fn prepare(
     if encoded.is_empty() {
         return Err(no_usable_row(train));
     }
-    Ok(Prepared { train: encoded, held_out, report })
+    let choices = Choices::of(&held_out_rows, &held_out);
+    Ok(Prepared { train: encoded, held_out, choices, report })
 }
 
 /// The usable rows of one file with their tokens.

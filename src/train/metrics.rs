@@ -68,6 +68,7 @@ mod tests {
             eval_loss: 0.1,
             eval_perplexity: 1.1,
             eval_token_accuracy: 0.5,
+            eval_accuracy: None,
             n_targets: 7,
         })
     }

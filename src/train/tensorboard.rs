@@ -38,14 +38,15 @@ impl EventFile {
                     ("train/tokens_per_sec", m.tokens_per_sec),
                 ],
             ),
-            Event::Eval(m) => (
-                m.step,
-                vec![
+            Event::Eval(m) => {
+                let mut scalars = vec![
                     ("eval/loss", m.eval_loss),
                     ("eval/perplexity", m.eval_perplexity),
                     ("eval/token_accuracy", m.eval_token_accuracy),
-                ],
-            ),
+                ];
+                scalars.extend(m.eval_accuracy.map(|accuracy| ("eval/accuracy", accuracy)));
+                (m.step, scalars)
+            }
             _ => return Ok(()),
         };
         store.append(&self.key, &record(&scalar_event(wall_time(), step, &scalars))).await
@@ -156,6 +157,7 @@ mod tests {
                 eval_loss: 0.5,
                 eval_perplexity: 1.6,
                 eval_token_accuracy: 0.9,
+                eval_accuracy: None,
                 n_targets: 3,
             };
             file.append(&store, &Event::Eval(eval)).await.unwrap();

@@ -10,6 +10,7 @@ use super::*;
 use crate::config::{OptimizerKind, Run, TrainConfig};
 use crate::data::Encoded;
 use crate::data::batches::{BatchPlan, Batches};
+use crate::eval::{HeldOut, evaluate};
 use crate::protocol::{Control, Event, TrainSummary};
 use crate::store::Store;
 use crate::store::memory::{MemoryStore, ready};
@@ -20,16 +21,24 @@ const VOCABULARY: usize = 5;
 /// A run with this seed trains with dropout, which differs between micro-batches.
 const DROPOUT_SEED: u64 = 11;
 
-/// Ten rows of six tokens, two a batch.
-fn batches(shuffle: bool) -> Batches {
+/// Ten rows of six tokens.
+fn rows() -> Vec<Encoded> {
     let tokens = |row: usize| (0..6).map(move |t| ((3 * row + 2 * t + row * t) % VOCABULARY) as u32);
-    batches_of((0..10).map(|row| tokens(row).collect()), 2, shuffle)
+    (0..10).map(|row| encoded(tokens(row).collect())).collect()
 }
 
-fn batches_of(rows: impl Iterator<Item = Vec<u32>>, batch_size: usize, shuffle: bool) -> Batches {
-    let encoded = |ids: Vec<u32>| Encoded { loss_weights: vec![1.0; ids.len()], ids, truncated: false };
-    let plan = BatchPlan { batch_size, packing: false, max_length: 6, shuffle, seed: 3, pad_id: 0 };
-    Batches::new(rows.map(encoded).collect(), plan).unwrap()
+fn encoded(ids: Vec<u32>) -> Encoded {
+    Encoded { loss_weights: vec![1.0; ids.len()], ids, truncated: false }
+}
+
+/// The ten rows, two a batch.
+fn batches(shuffle: bool) -> Batches {
+    let plan = BatchPlan { batch_size: 2, packing: false, max_length: 6, shuffle, seed: 3, pad_id: 0 };
+    Batches::new(rows(), plan).unwrap()
+}
+
+fn held_out(rows: Vec<Encoded>, batch_size: usize) -> HeldOut {
+    HeldOut::new(rows, None, batch_size, 0).unwrap()
 }
 
 fn run(train: TrainConfig) -> Run {
@@ -63,7 +72,7 @@ fn train_until(
     store: &impl Store,
     start: Start,
     stop_at: usize,
-    held_out: Option<&Batches>,
+    held_out: Option<&HeldOut>,
 ) -> Outcome {
     let mut model = Bigram::new(run.seed == DROPOUT_SEED);
     let batches = batches(run.data.shuffle);
@@ -180,7 +189,7 @@ fn a_diverged_run_stops_before_the_update_and_keeps_the_last_good_values() {
 #[test]
 fn early_stopping_ends_with_the_best_values() {
     // Held-out rows unlike the training rows: learning makes them less likely, so the first evaluation stays the best.
-    let held_out = batches_of(std::iter::once(vec![0; 6]), 1, false);
+    let held_out = held_out(vec![encoded(vec![0; 6])], 1);
     let train = TrainConfig { eval_steps: 1, early_stopping_patience: 2, warmup_steps: 0, ..config() };
     let store = MemoryStore::new();
     let outcome = train_until(&run(train.clone()), &store, Start::Fresh, 0, Some(&held_out));
@@ -210,9 +219,9 @@ fn early_stopping_ends_with_the_best_values() {
 fn evaluation_is_a_mean_over_targets_whatever_the_batches() {
     let model = Bigram::new(false);
     let figures = |batch_size| {
-        let rows = [vec![0, 1, 2, 3], vec![4, 0, 2, 1, 3], vec![1, 1]];
-        let batches = batches_of(rows.into_iter(), batch_size, false);
-        ready(crate::eval::evaluate(&model, &batches, 3, &mut |_| Control::Continue)).unwrap().unwrap()
+        let rows = [vec![0, 1, 2, 3], vec![4, 0, 2, 1, 3], vec![1, 1]].map(encoded);
+        let held_out = held_out(rows.to_vec(), batch_size);
+        ready(evaluate(&model, &held_out, 3, &mut |_| Control::Continue)).unwrap().unwrap()
     };
     let (whole, halves) = (figures(3), figures(1));
     assert!((whole.eval_loss - halves.eval_loss).abs() < 1e-6);

@@ -6,7 +6,7 @@ use super::{Optimizer, Plan, Schedule, StepBatches, clip, metrics};
 use crate::config::Run;
 use crate::data::Batch;
 use crate::data::batches::Batches;
-use crate::eval::evaluate;
+use crate::eval::{HeldOut, evaluate};
 use crate::models::{AnyTensor, NamedTensors, add_all, read_scalars};
 use crate::objectives::{LossOutput, Trainee};
 use crate::protocol::{Control, Event, StepMetrics, TrainSummary};
@@ -21,8 +21,8 @@ pub struct Training<'a> {
     pub run: &'a Run,
     /// Training batches.
     pub batches: &'a Batches,
-    /// Held-out batches; without them nothing is evaluated.
-    pub held_out: Option<&'a Batches>,
+    /// Held-out rows; without them nothing is evaluated.
+    pub held_out: Option<&'a HeldOut>,
     /// From the beginning or from the newest checkpoint.
     pub start: Start,
 }
@@ -267,7 +267,7 @@ impl<'a, M: Trainee, S: Store> Trainer<'a, M, S> {
         Ok(control)
     }
 
-    async fn evaluate(&mut self, held_out: &Batches) -> Result<Control> {
+    async fn evaluate(&mut self, held_out: &HeldOut) -> Result<Control> {
         let step = self.progress.step;
         let Some(figures) = evaluate(&*self.model, held_out, step, &mut *self.emit).await? else {
             return Ok(Control::Stop);

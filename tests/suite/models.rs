@@ -248,7 +248,7 @@ fn packed_rows_have_the_loss_they_have_apart() {
         for packing in [true, false] {
             let batch = batches(picked.clone(), 2, packing).batch(0, 0);
             assert_eq!(packing, batch.segment_ids.contains(&2), "{name}");
-            let output = sft::evaluate(&model, &batch).unwrap();
+            let output = sft::evaluate(&model, &batch, None).unwrap();
             let loss = f64::from(values(AnyTensor::Vector(output.nll_sum)).values[0]) / batch.target_weight();
             let expected = expected["loss"].as_f64().unwrap();
             assert!(

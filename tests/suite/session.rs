@@ -6,8 +6,10 @@ use crate::adapter::{load, model_folder};
 use crate::support::device_name;
 use attune::Result;
 use attune::config::Run;
+use attune::data::Encoded;
+use attune::data::batches::{BatchPlan, Batches};
 use attune::methods::{FullConfig, LoraConfig, MethodConfig};
-use attune::models::{Adapter, CausalLm};
+use attune::models::{Adapter, AnyTensor, CausalLm, Pass};
 use attune::native::block_on;
 use attune::protocol::Control;
 use attune::session::{self, DataFile, Work};
@@ -77,4 +79,47 @@ fn a_full_run_leaves_a_model_folder() {
         let apart = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         assert!(apart > 0.0 && apart < 1e-3, "{name}: {apart}");
     }
+}
+
+/// Ten questions with two answers, whose prompts differ in length.
+fn questions() -> DataFile {
+    let row = |i: usize| {
+        let (prompt, completion) = ("word ".repeat(1 + i * 5 % 7), [" yes", " no"][i * i % 3 % 2]);
+        serde_json::json!({ "prompt": prompt + &i.to_string(), "completion": completion }).to_string()
+    };
+    let rows: Vec<String> = (0..10).map(row).collect();
+    DataFile { name: "questions.jsonl".into(), bytes: rows.join("\n").into_bytes() }
+}
+
+#[test]
+fn accuracy_is_the_share_of_answers_with_the_largest_logit_of_all_answers() {
+    let mut run = run(MethodConfig::default());
+    run.train.eval_batch_size = 3;
+    let base = model_folder("llama");
+    let files = block_on(ModelFiles::open(&base, "")).unwrap();
+    let tokenizer = session::tokenizer_of(&files).unwrap();
+    let rows = session::prepare(&run, &questions(), None, &tokenizer).unwrap().train;
+    let model = load(&base);
+
+    let first_target = |row: &Encoded| row.loss_weights.iter().position(|&w| w > 0.0).unwrap();
+    let answers: Vec<u32> = rows.iter().map(|row| row.ids[first_target(row)]).collect();
+    let n_right = rows.iter().zip(&answers).filter(|(row, answer)| {
+        let prompt = Encoded { ids: row.ids[..first_target(row)].to_vec(), ..(*row).clone() };
+        let prompt = Encoded { loss_weights: vec![0.0; prompt.ids.len()], ..prompt };
+        let plan =
+            BatchPlan { batch_size: 1, packing: false, max_length: 64, shuffle: false, seed: 0, pad_id: 0 };
+        let n_tokens = prompt.ids.len();
+        let batch = Batches::new(vec![prompt], plan).unwrap().batch(0, 0);
+        let logits = block_on(AnyTensor::Matrix(model.logits(&batch, Pass::INFERENCE).unwrap()).to_host());
+        let HostTensor { shape, values } = logits.unwrap();
+        let logit = |id: u32| values[(n_tokens - 1) * shape[1] + id as usize];
+        answers.iter().all(|&other| logit(other) <= logit(**answer))
+    });
+    let expected = n_right.count() as f64 / rows.len() as f64;
+    assert!(expected > 0.0 && expected < 1.0, "{expected} would hide a constant");
+
+    let report =
+        block_on(session::evaluate(model, &run, &tokenizer, &questions(), &mut |_| Control::Continue));
+    let report = report.unwrap();
+    assert_eq!((report.n_rows, report.metrics.eval_accuracy), (10, Some(expected)));
 }

@@ -177,7 +177,12 @@ fn report(before: &Value, after: &Value, reference: Option<&Value>) {
     let percent =
         |value: &Value| value.as_f64().map_or("–".into(), |share| format!("{:.1} %", 100.0 * share));
     println!("\n{:<22} {:>10} {:>10}", "accuracy", "before", "after");
-    println!("{:<22} {:>10} {:>10}", "attune", percent(&before["accuracy"]), percent(&after["accuracy"]));
+    println!(
+        "{:<22} {:>10} {:>10}",
+        "attune",
+        percent(&before["eval_accuracy"]),
+        percent(&after["eval_accuracy"])
+    );
     if let Some(reference) = reference {
         let (before, after) = (&reference["accuracy_before"], &reference["accuracy_after"]);
         println!("{:<22} {:>10} {:>10}", "transformers + PEFT", percent(before), percent(after));

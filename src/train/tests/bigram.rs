@@ -100,9 +100,9 @@ impl Trainee for Bigram {
         })
     }
 
-    fn evaluate(&self, batch: &Batch) -> Result<EvalOutput> {
+    fn evaluate(&self, batch: &Batch, _: Option<&[u32]>) -> Result<EvalOutput> {
         let counts = self.count(batch, None);
         let scalar = |value: f64| Tensor::from_floats([value as f32], &Device::flex());
-        Ok(EvalOutput { nll_sum: scalar(counts.nll), n_correct: scalar(counts.n_correct) })
+        Ok(EvalOutput { nll_sum: scalar(counts.nll), n_correct: scalar(counts.n_correct), answers: None })
     }
 }

@@ -10,7 +10,7 @@ fn resumed_equals_uninterrupted_bit_for_bit_with_every_optimizer() {
             TrainConfig { optimizer, learning_rate: Some(0.02), eval_steps: 2, save_steps: 4, ..config() };
         let mut run = Run { seed: DROPOUT_SEED, ..run(train) };
         run.data.shuffle = true;
-        let held_out = batches(false);
+        let held_out = held_out(rows(), 2);
         let whole = MemoryStore::new();
         let expected = train_until(&run, &whole, Start::Fresh, 0, Some(&held_out));
         let summary = expected.result.unwrap();
@@ -168,7 +168,7 @@ impl Store for Failing<'_> {
 fn a_run_killed_at_any_write_and_resumed_equals_one_that_was_not() {
     let train = TrainConfig { eval_steps: 2, save_steps: 3, early_stopping_patience: 9, ..config() };
     let run = Run { seed: DROPOUT_SEED, ..run(train) };
-    let held_out = batches(false);
+    let held_out = held_out(rows(), 2);
     let whole = MemoryStore::new();
     let expected = train_until(&run, &whole, Start::Fresh, 0, Some(&held_out));
     let mut n_killed = 0;
