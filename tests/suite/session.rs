@@ -84,8 +84,8 @@ fn a_full_run_leaves_a_model_folder() {
 /// Ten questions with two answers, whose prompts differ in length.
 fn questions() -> DataFile {
     let row = |i: usize| {
-        let (prompt, completion) = ("word ".repeat(1 + i * 5 % 7), [" yes", " no"][i * i % 3 % 2]);
-        serde_json::json!({ "prompt": prompt + &i.to_string(), "completion": completion }).to_string()
+        let (prompt, completion) = ("word ".repeat(1 + i * 5 % 7), ["yes", "no"][i * i % 3]);
+        serde_json::json!({ "prompt": prompt + &i.to_string() + ": ", "completion": completion }).to_string()
     };
     let rows: Vec<String> = (0..10).map(row).collect();
     DataFile { name: "questions.jsonl".into(), bytes: rows.join("\n").into_bytes() }
