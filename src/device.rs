@@ -1,5 +1,13 @@
 //! Devices by name. The only file of the core that knows which backends were built in.
 
+#[cfg(all(feature = "webgpu", target_arch = "wasm32"))]
+mod browser;
+mod self_test;
+
+#[cfg(all(feature = "webgpu", target_arch = "wasm32"))]
+pub use browser::acquire;
+pub use self_test::self_test;
+
 use crate::{Error, Result};
 use burn::tensor::{Device, DeviceType};
 use serde::Serialize;
@@ -87,8 +95,18 @@ pub fn list() -> Vec<DeviceInfo> {
     infos
 }
 
+#[cfg(not(all(feature = "webgpu", target_arch = "wasm32")))]
 fn found(devices: DeviceType) -> Vec<Device> {
     Device::enumerate(devices).into_vec()
+}
+
+/// A browser cannot list devices: there is the one that was acquired.
+#[cfg(all(feature = "webgpu", target_arch = "wasm32"))]
+fn found(devices: DeviceType) -> Vec<Device> {
+    match devices {
+        DeviceType::WebGpu => browser::acquired(),
+        other => Device::enumerate(other).into_vec(),
+    }
 }
 
 #[cfg(any(feature = "cuda", feature = "metal", feature = "vulkan", feature = "webgpu"))]

@@ -3,34 +3,16 @@
 mod sample;
 mod stop;
 
-use crate::config::settings;
+pub use crate::config::GenerateConfig;
+
 use crate::models::{AnyTensor, CausalLm, Pass};
 use crate::protocol::Control;
 use crate::tokenizer::{DecodeStream, SkipSpecial, Tokenizer};
 use crate::{Error, Result};
 use sample::Sampler;
 use serde::Serialize;
+use std::task::Poll;
 use stop::StopStrings;
-
-settings! {
-    /// Sampling; names follow transformers' `GenerationConfig`.
-    pub struct GenerateConfig in "generate" {
-        /// Longest continuation in tokens.
-        max_new_tokens: usize = 128,
-        /// Divides the logits; 0 always takes the likeliest token.
-        temperature: f64 = 0.0,
-        /// Sample among this many likeliest tokens; 0 among all.
-        top_k: usize = 0,
-        /// Sample among the fewest tokens whose probabilities reach this sum.
-        top_p: f64 = 1.0,
-        /// Sample among tokens at least this likely, relative to the likeliest.
-        min_p: f64 = 0.0,
-        /// Divides positive logits of tokens seen so far, multiplies negative ones (1909.05858).
-        repetition_penalty: f64 = 1.0,
-        /// Texts that end the continuation; they are not part of it.
-        stop: Vec<String> = Vec::new(),
-    }
-}
 
 impl GenerateConfig {
     /// Settings out of range, all of them.
@@ -149,6 +131,7 @@ pub async fn generate(
             break FinishReason::Length;
         }
         next = vec![id as i32];
+        give_way().await;
     };
     if finish_reason != FinishReason::Stop {
         let mut rest = stops.push(&decoder.finish()?);
@@ -159,4 +142,18 @@ pub async fn generate(
         }
     }
     Ok(Generated { ids, text, finish_reason, n_prompt_tokens: prompt.len() })
+}
+
+/// Lets others have a turn. A device that answers at once would otherwise keep a browser's worker from hearing
+/// that it should stop.
+async fn give_way() {
+    let mut is_first = true;
+    std::future::poll_fn(|context| {
+        if !std::mem::take(&mut is_first) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }

@@ -1,6 +1,15 @@
 //! What a session is told and what it tells: plain data, the same for the page, the command line
 //! and files. Field names are those of `metrics.jsonl`.
 
+mod command;
+mod update;
+
+pub use command::{Command, Prompt, Request, Turn, Voice};
+pub use update::{
+    Answer, DataView, DeviceView, LengthBar, ModelCard, Reply, ShownRow, ShownToken, StoredFile, Trained,
+    Update,
+};
+
 use serde::{Deserialize, Serialize};
 
 /// The listener's answer to an [`Event`].

@@ -1,9 +1,11 @@
 //! The bridge: a run and its files in, events out. The command line and the page call nothing below it.
 
 mod export;
+mod live;
 mod rows;
 
 pub use export::{ExportWork, export};
+pub use live::{Session, Tell};
 pub use rows::{DataFile, Prepared, encode_rows, prepare};
 
 use crate::config::Run;

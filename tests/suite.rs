@@ -8,6 +8,8 @@ mod cli;
 mod data;
 #[path = "suite/encode.rs"]
 mod encode;
+#[path = "suite/live.rs"]
+mod live;
 #[path = "suite/models.rs"]
 mod models;
 #[path = "suite/session.rs"]

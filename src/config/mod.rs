@@ -4,9 +4,13 @@
 //! block. The TOML run file, the command line's flags, the page's form and the docs all read the
 //! resulting [`Setting`] table.
 
+mod choices;
+mod generate;
 mod settings;
+#[cfg(feature = "engine")]
 mod validate;
 
+pub use generate::GenerateConfig;
 pub(crate) use settings::settings;
 pub use settings::{Setting, apply_override, table};
 

@@ -4,11 +4,18 @@
 
 mod full;
 mod lora;
+#[cfg(feature = "engine")]
+mod lora_init;
+#[cfg(feature = "engine")]
+mod targets;
+#[cfg(feature = "engine")]
+mod validate;
 
 pub use full::FullConfig;
-pub use lora::{LoraConfig, Matcher, TargetModules, is_or_ends_in, shortest_names};
+pub use lora::{LoraConfig, TargetModules};
+#[cfg(feature = "engine")]
+pub use targets::{Matcher, is_or_ends_in, shortest_names};
 
-use crate::Result;
 use crate::config::Setting;
 use serde::{Deserialize, Serialize};
 
@@ -35,14 +42,6 @@ impl Default for MethodConfig {
 }
 
 impl MethodConfig {
-    /// Settings out of range, all of them.
-    pub fn validate(&self) -> Result<()> {
-        match self {
-            Self::Lora(config) => config.validate(),
-            Self::Full(_) => Ok(()),
-        }
-    }
-
     /// Peak learning rate when the run states none.
     pub fn default_learning_rate(&self) -> f64 {
         match self {

@@ -1,14 +1,17 @@
 //! Bytes in and out: where they lie ([`Store`]), and the formats they are in.
 
 mod entry;
+pub mod folder;
 pub mod gguf;
 pub mod gguf_model;
 mod hf_folder;
 pub mod memory;
 pub mod model_files;
+pub mod overlay;
 pub mod quants;
 pub mod safetensors;
 pub mod tokenizer_files;
+pub mod zip;
 
 pub use entry::Entry;
 

@@ -1,15 +1,19 @@
-//! Development tasks: `cargo xtask test | demo | bench | cache`. One file a task.
+//! Development tasks: `cargo xtask serve | dist | test | demo | bench | cache`. One file a task.
 //!
 //! Each task sets up what it needs on a machine that has only rustup, a C compiler and Python.
 
 mod bench;
+mod browser;
 mod cache;
 mod demo;
 mod house;
 mod licenses;
+mod page;
 mod process;
+mod serve;
 mod setup;
 mod test;
+mod tools;
 
 use clap::{Parser, Subcommand};
 use std::path::{Path, PathBuf};
@@ -24,6 +28,10 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Set everything up, build the page and serve it on this machine.
+    Serve(serve::Args),
+    /// Set everything up and build the page into a folder that any web host can serve.
+    Dist(page::Args),
     /// Set everything up, then run every check and every test.
     Test(test::Args),
     /// Set everything up, then fine-tune SmolLM2-135M on movie reviews and show accuracy before and after.
@@ -36,6 +44,8 @@ enum Task {
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().task {
+        Task::Serve(args) => serve::run(&args),
+        Task::Dist(args) => page::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Demo(args) => demo::run(&args),
         Task::Bench(args) => bench::run(&args),

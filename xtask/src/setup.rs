@@ -54,16 +54,24 @@ impl WasmToolchain {
     /// `cargo check` of the library for the browser.
     pub fn check(&self) -> Command {
         let mut command = crate::process::cargo(["check", "--release", "--lib", "--target", WASM]);
-        if matches!(self, Self::Debian) {
-            // Another compiler's artefacts would evict the ordinary ones: it gets its own folder.
-            command
-                .args(["-Z", "build-std=std,panic_abort"])
-                .env("CARGO_TARGET_DIR", crate::cache::target_dir().join("wasm-debian"))
-                .env("RUSTC", DEBIAN_RUSTC)
-                .env("RUSTC_BOOTSTRAP", "1")
-                .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", "wasm-ld-22");
-        }
+        self.set(&mut command);
         command
+    }
+
+    /// Makes a command, cargo or one that calls it, compile with this toolchain.
+    pub fn set(&self, command: &mut Command) {
+        match self {
+            Self::Rustup => _ = command.env("CARGO_TARGET_DIR", crate::cache::target_dir().join("wasm")),
+            // Another compiler's artefacts would evict the ordinary ones: it gets its own folder.
+            Self::Debian => {
+                command
+                    .env("CARGO_UNSTABLE_BUILD_STD", "std,panic_abort")
+                    .env("CARGO_TARGET_DIR", crate::cache::target_dir().join("wasm-debian"))
+                    .env("RUSTC", DEBIAN_RUSTC)
+                    .env("RUSTC_BOOTSTRAP", "1")
+                    .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", "wasm-ld-22");
+            }
+        }
     }
 }
 
@@ -71,7 +79,7 @@ impl WasmToolchain {
 ///
 /// # Errors
 /// A clause that says what failed, to stand after "and".
-fn apt_install(name: &str, packages: &[&str]) -> Result<(), String> {
+pub fn apt_install(name: &str, packages: &[&str]) -> Result<(), String> {
     let what = packages.join(" ");
     eprintln!("  installing {what}");
     let apt = |arguments: &[&str], step: &str| {

@@ -81,6 +81,7 @@ const STAGES: &[Stage] = &[
     ("clippy", clippy),
     ("wasm", wasm),
     ("tests", tests),
+    ("browser", browser),
     ("reference", reference),
 ];
 
@@ -208,6 +209,17 @@ fn summaries(lines: &[String]) -> Tally {
         total.add(Tally { passed: count("passed"), failed: count("failed"), skipped: count("ignored") });
     }
     total
+}
+
+/// The page in a real browser, compared with the command line.
+fn browser(_: &Args) -> Result<Verdict> {
+    match crate::browser::run()? {
+        Err(reason) => Ok(Verdict::missing(reason)),
+        Ok(finished) if finished.success => {
+            Ok(Verdict::passed(finished.lines.last().cloned().unwrap_or_default()))
+        }
+        Ok(finished) => Ok(Verdict::of(&finished)),
+    }
 }
 
 /// Scripts `tests/reference/test_*.py` compare attune with transformers and PEFT on the machine at hand.

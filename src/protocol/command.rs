@@ -1,0 +1,113 @@
+//! What a page asks for.
+
+use crate::config::{DataConfig, GenerateConfig, Run};
+use serde::{Deserialize, Serialize};
+
+/// Work for a session, one at a time. Keys name bytes in the session's store; bytes are never part of a command.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case")]
+pub enum Command {
+    /// Look at a model's files and read its tokenizer; answered by [`Update::Model`](super::Update::Model).
+    OpenModel {
+        /// Its folder, or its GGUF file.
+        key: String,
+        /// How run files and adapters call it.
+        name: String,
+    },
+    /// Read and check a data file with the model's tokenizer; answered by [`Update::Data`](super::Update::Data).
+    ReadData {
+        /// The file.
+        key: String,
+        /// Its name for messages; its ending tells the format.
+        name: String,
+        /// How rows are read.
+        settings: DataConfig,
+    },
+    /// Train the opened model on the data read last, into the folder `run.out`.
+    Train {
+        /// Settings.
+        run: Box<Run>,
+    },
+    /// Go on with a stopped run from its newest checkpoint.
+    Resume {
+        /// The settings it began with.
+        run: Box<Run>,
+    },
+    /// Make the newest checkpoint of a stopped run its result.
+    Keep {
+        /// The settings it began with.
+        run: Box<Run>,
+    },
+    /// Continue a text; answered by pieces of text and [`Update::Answer`](super::Update::Answer).
+    Generate {
+        /// What to continue.
+        prompt: Prompt,
+        /// With or without what was trained.
+        voice: Voice,
+        /// Sampling.
+        sampling: GenerateConfig,
+        /// Seed of the draw.
+        seed: u64,
+    },
+    /// Put the files of the last run's adapter into one archive; answered by
+    /// [`Update::Packed`](super::Update::Packed).
+    Pack,
+}
+
+/// What a continuation follows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Prompt {
+    /// Plain text.
+    Text(String),
+    /// A conversation, rendered by the model's template.
+    Chat(Vec<Turn>),
+}
+
+/// One message of a conversation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Turn {
+    /// system, user or assistant.
+    pub role: String,
+    /// The text.
+    pub content: String,
+}
+
+/// Who speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Voice {
+    /// The model as it was opened.
+    Base,
+    /// The result of the last run.
+    Tuned,
+}
+
+/// What the page asks its worker for: work for the session, and what only a browser has.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "snake_case")]
+pub enum Request {
+    /// Work, done in the order it is asked for.
+    Work(Command),
+    /// Stop the work under way at its next safe point.
+    Stop,
+    /// Make the files that come with this message readable as `attached/FOLDER/NAME`.
+    Attach {
+        /// A name for them together.
+        folder: String,
+    },
+    /// Copy a file that is served beside the page into the store, unless it is there.
+    Fetch {
+        /// Address, relative to the page.
+        url: String,
+        /// Key it gets.
+        key: String,
+    },
+    /// Hand out a stored file for saving; answered by [`Reply::File`](super::Reply::File).
+    Give {
+        /// Its key.
+        key: String,
+        /// The name it is saved as.
+        name: String,
+    },
+}

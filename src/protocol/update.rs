@@ -1,0 +1,188 @@
+//! What a page is told.
+
+use super::{Event, TrainSummary};
+use serde::{Deserialize, Serialize};
+
+/// What a session tells while it works, and what it found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "update", rename_all = "snake_case")]
+pub enum Update {
+    /// The work went on.
+    Event(Event),
+    /// A model was opened.
+    Model(ModelCard),
+    /// Data was read.
+    Data(DataView),
+    /// A run left a result.
+    Trained(Trained),
+    /// The next piece of a continuation.
+    Text {
+        /// The piece.
+        piece: String,
+    },
+    /// A continuation is complete.
+    Answer(Answer),
+    /// An archive was written.
+    Packed(StoredFile),
+}
+
+/// A model as a person wants to know it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelCard {
+    /// How run files call it.
+    pub name: String,
+    /// `model_type` of its configuration.
+    pub architecture: String,
+    /// Parameters in all.
+    pub n_params: usize,
+    /// Bytes of its tensors as stored.
+    pub n_bytes: u64,
+    /// Layers.
+    pub n_layers: usize,
+    /// Width of the hidden state.
+    pub hidden_size: usize,
+    /// Tokens it knows.
+    pub vocab_size: usize,
+    /// Longest context in tokens.
+    pub max_positions: usize,
+    /// Whether it is made for conversations.
+    pub has_chat_template: bool,
+}
+
+/// Data as a person wants to see it before a run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DataView {
+    /// File.
+    pub name: String,
+    /// Rows that can be used.
+    pub n_rows: usize,
+    /// Rows that cannot.
+    pub n_bad_rows: usize,
+    /// What is wrong, each with its place.
+    pub problems: Vec<String>,
+    /// Remarks that stop nothing.
+    pub notes: Vec<String>,
+    /// Shape of the rows, as settings name it.
+    pub shape: Option<String>,
+    /// Rows whose content appeared before.
+    pub n_duplicates: usize,
+    /// All tokens.
+    pub n_tokens: usize,
+    /// Tokens that carry loss.
+    pub n_target_tokens: usize,
+    /// Rows cut at `max_length`.
+    pub n_truncated: usize,
+    /// Tokens of the row in the middle, by length.
+    pub median: usize,
+    /// Tokens of the longest row.
+    pub longest: usize,
+    /// Rows by length.
+    pub lengths: Vec<LengthBar>,
+    /// The first rows, token by token.
+    pub rows: Vec<ShownRow>,
+}
+
+/// Rows of about one length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LengthBar {
+    /// Longest row counted here.
+    pub up_to_tokens: usize,
+    /// Rows.
+    pub n_rows: usize,
+}
+
+/// A row as the model sees it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ShownRow {
+    /// Line in the file.
+    pub line: usize,
+    /// Its tokens in order.
+    pub tokens: Vec<ShownToken>,
+}
+
+/// A token of a row.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ShownToken {
+    /// Its text; empty within a character.
+    pub text: String,
+    /// Its weight as a target; 0 for context.
+    pub weight: f32,
+}
+
+/// A run's result.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Trained {
+    /// How it ended; `None` where it was stopped and kept.
+    pub summary: Option<TrainSummary>,
+    /// The files of its folder that are of use elsewhere.
+    pub files: Vec<StoredFile>,
+    /// Whether the result is an adapter, not a whole model.
+    pub is_adapter: bool,
+}
+
+/// A file in the session's store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredFile {
+    /// Its key.
+    pub key: String,
+    /// Its name without the folder.
+    pub name: String,
+    /// Its size.
+    pub n_bytes: u64,
+}
+
+/// How a continuation ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    /// eos, stop, length or interrupted.
+    pub finish_reason: String,
+    /// Tokens made.
+    pub n_tokens: usize,
+    /// Wall time without loading.
+    pub duration_secs: f64,
+}
+
+/// Where the page's worker computes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceView {
+    /// `webgpu` or `cpu`.
+    pub name: String,
+    /// The part's own name, or what stands in for it.
+    pub description: String,
+    /// Why it is not the first choice, where it is not.
+    pub reason: Option<String>,
+}
+
+/// What the page's worker answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "snake_case")]
+pub enum Reply {
+    /// The worker's code is on its way.
+    Loading {
+        /// Bytes so far.
+        done: u64,
+        /// Bytes in all; 0 when unknown.
+        total: u64,
+    },
+    /// The worker can be asked.
+    Ready {
+        /// Where it computes.
+        device: DeviceView,
+    },
+    /// From the session.
+    Update(Update),
+    /// The file asked for comes with this message.
+    File {
+        /// The name it is saved as.
+        name: String,
+    },
+    /// A request is done.
+    Done,
+    /// A request failed, or the worker did; the sentence says what to do.
+    Failed {
+        /// The sentence.
+        message: String,
+        /// Whether a stop was asked for and this is its end.
+        is_stop: bool,
+    },
+}

@@ -1,0 +1,196 @@
+//! A session that lives between commands: it owns store, model, tokenizer and data, and is what a page's worker
+//! drives.
+
+mod data;
+mod speak;
+
+use super::{DataFile, RUN_FILE, Work, load_model, prepare, tokenizer_of, train};
+use crate::config::Run;
+use crate::data::read::MAX_UNPACKED_BYTES;
+use crate::device;
+use crate::methods::MethodConfig;
+use crate::models::{ADAPTER_CONFIG, ADAPTER_MODEL, Adapter, Spec};
+use crate::protocol::{Command, Control, Event, ModelCard, StoredFile, TrainSummary, Trained, Update};
+use crate::store::folder::Folder;
+use crate::store::model_files::ModelFiles;
+use crate::store::{Store, join, zip};
+use crate::tokenizer::Tokenizer;
+use crate::train::{CHECKPOINT, METRICS_KEY, Start, load_newest};
+use crate::{Error, Result};
+use serde_json::Value;
+use speak::Speaker;
+
+/// Where updates go; the answer may ask to stop.
+pub type Tell<'a> = &'a mut dyn FnMut(Update) -> Control;
+
+/// The archive of [`Command::Pack`], in the run's folder.
+const ARCHIVE: &str = "adapter.zip";
+
+/// Store, model, data and the last run's result.
+pub struct Session<S> {
+    store: S,
+    device: String,
+    model: Option<Opened>,
+    data: Option<DataFile>,
+    /// The last run that left a result.
+    tuned: Option<Run>,
+    /// The model as it last spoke, kept so that the next word does not load it again.
+    speaker: Option<Speaker>,
+}
+
+/// A model whose tensors stay where they are.
+struct Opened {
+    key: String,
+    name: String,
+    tokenizer: Tokenizer,
+}
+
+impl<S: Store> Session<S> {
+    /// A session over `store` that computes on `device`, named as `device::open` takes it.
+    pub fn new(store: S, device: impl Into<String>) -> Self {
+        Self { store, device: device.into(), model: None, data: None, tuned: None, speaker: None }
+    }
+
+    /// The session's store.
+    pub fn store(&self) -> &S {
+        &self.store
+    }
+
+    /// Does what is asked and tells about it.
+    ///
+    /// # Errors
+    /// What the work reports; a command out of order says what has to come first.
+    pub async fn handle(&mut self, command: Command, tell: Tell<'_>) -> Result<()> {
+        match command {
+            Command::OpenModel { key, name } => self.open_model(key, name, tell).await,
+            Command::ReadData { key, name, settings } => {
+                let bytes = self.store.read_all(&key, MAX_UNPACKED_BYTES).await?;
+                let file = DataFile { name, bytes };
+                let view = data::view(&file, &self.opened()?.tokenizer, &settings)?;
+                self.data = Some(file);
+                tell(Update::Data(view));
+                Ok(())
+            }
+            Command::Train { run } => self.train(*run, Start::Fresh, tell).await,
+            Command::Resume { run } => self.train(*run, Start::Resume, tell).await,
+            Command::Keep { run } => self.keep(*run, tell).await,
+            Command::Generate { prompt, voice, sampling, seed } => {
+                self.generate(prompt, voice, &sampling, seed, tell).await
+            }
+            Command::Pack => self.pack(tell).await,
+        }
+    }
+
+    fn opened(&self) -> Result<&Opened> {
+        self.model.as_ref().ok_or_else(|| Error::input("model", "none is opened", "a model"))
+    }
+
+    async fn open_model(&mut self, key: String, name: String, tell: Tell<'_>) -> Result<()> {
+        let files = ModelFiles::open(&self.store, &key).await?;
+        let tokenizer = tokenizer_of(&files)?;
+        let card = card(&files, &name, &tokenizer)?;
+        drop(files);
+        // Tokens and adapters of one model mean nothing to another.
+        (self.speaker, self.data, self.tuned) = (None, None, None);
+        self.model = Some(Opened { key, name, tokenizer });
+        tell(Update::Model(card));
+        Ok(())
+    }
+
+    async fn train(&mut self, mut run: Run, start: Start, tell: Tell<'_>) -> Result<()> {
+        // Training needs the memory that speaking took.
+        (self.speaker, self.tuned) = (None, None);
+        let opened = self.opened()?;
+        let Some(data) = &self.data else {
+            return Err(Error::input("data.path", "no file is read", "a file of training rows"));
+        };
+        run.model.clone_from(&opened.name);
+        run.data.path = Some(data.name.clone());
+        run.device.clone_from(&self.device);
+        let files = ModelFiles::open(&self.store, &opened.key).await?;
+        let rows = prepare(&run, data, None, &opened.tokenizer)?;
+        let out = Folder::new(&self.store, &run.out);
+        let work =
+            Work { run: &run, files: &files, tokenizer: &opened.tokenizer, adapter: None, store: &out };
+        let summary = train(work, rows, start, &mut |event| tell(Update::Event(event))).await?;
+        self.finish(run, Some(summary), tell).await
+    }
+
+    /// A stopped run's newest checkpoint as its result.
+    async fn keep(&mut self, mut run: Run, tell: Tell<'_>) -> Result<()> {
+        if matches!(run.method, MethodConfig::Full(_)) {
+            return Err(Error::Unsupported {
+                what: "keeping a stopped run of method full".into(),
+                supported: "resuming it, and keeping stopped runs of method lora".into(),
+            });
+        }
+        let opened = self.opened()?;
+        run.model.clone_from(&opened.name);
+        let files = ModelFiles::open(&self.store, &opened.key).await?;
+        let mut emit = |event| tell(Update::Event(event));
+        let mut model = load_model(&self.device, &files, None, &mut emit).await?;
+        model.attach(&run.method, run.seed)?;
+        let out = Folder::new(&self.store, &run.out);
+        let mut note = |message| _ = emit(Event::Note { message });
+        let device = device::open(&self.device)?;
+        let Some(checkpoint) = load_newest(&out, CHECKPOINT, &device, &mut note).await? else {
+            return Err(Error::input(&run.out, "no checkpoint", "a run that did at least one step"));
+        };
+        model.set_trainable(checkpoint.weights)?;
+        Adapter::of(&model, &run.model).await?.save(&out, "").await?;
+        self.finish(run, None, tell).await
+    }
+
+    async fn finish(&mut self, run: Run, summary: Option<TrainSummary>, tell: Tell<'_>) -> Result<()> {
+        let is_adapter = matches!(run.method, MethodConfig::Lora(_));
+        let mut files = Vec::new();
+        let kept: &[&str] = if is_adapter {
+            &[ADAPTER_CONFIG, ADAPTER_MODEL, RUN_FILE, METRICS_KEY]
+        } else {
+            &[
+                "model.safetensors",
+                "config.json",
+                "tokenizer.json",
+                "tokenizer_config.json",
+                RUN_FILE,
+                METRICS_KEY,
+            ]
+        };
+        for &name in kept {
+            let key = join(&run.out, name);
+            if let Some(n_bytes) = self.store.size(&key).await? {
+                files.push(StoredFile { key, name: name.into(), n_bytes });
+            }
+        }
+        self.tuned = Some(run);
+        tell(Update::Trained(Trained { summary, files, is_adapter }));
+        Ok(())
+    }
+
+    async fn pack(&mut self, tell: Tell<'_>) -> Result<()> {
+        let Some(run) = &self.tuned else {
+            return Err(Error::input("adapter", "there is none", "a run that left a result"));
+        };
+        let key = join(&run.out, ARCHIVE);
+        zip::write(&self.store, &run.out, &[ADAPTER_CONFIG, ADAPTER_MODEL], &key).await?;
+        let n_bytes = self.store.size(&key).await?.unwrap_or(0);
+        tell(Update::Packed(StoredFile { key, name: ARCHIVE.into(), n_bytes }));
+        Ok(())
+    }
+}
+
+fn card<S: Store>(files: &ModelFiles<'_, S>, name: &str, tokenizer: &Tokenizer) -> Result<ModelCard> {
+    let spec = Spec::from_config(files.config())?;
+    let infos: Vec<_> = files.tensor_names().into_iter().filter_map(|name| files.info(name)).collect();
+    Ok(ModelCard {
+        name: name.into(),
+        architecture: files.config().get("model_type").and_then(Value::as_str).unwrap_or_default().into(),
+        n_params: infos.iter().map(|info| info.shape.iter().product::<usize>()).sum(),
+        n_bytes: infos.iter().map(|info| info.n_bytes).sum(),
+        n_layers: spec.layers.len(),
+        hidden_size: spec.hidden_size,
+        vocab_size: spec.vocab_size,
+        max_positions: spec.max_positions,
+        has_chat_template: tokenizer.has_chat_template(),
+    })
+}

@@ -1,0 +1,173 @@
+//! A session as the page's worker drives it, over a store in memory.
+
+#![allow(clippy::unwrap_used)] // a test may fail
+
+use crate::support::{device_name, folder};
+use attune::config::{DataConfig, GenerateConfig, Run};
+use attune::models::Adapter;
+use attune::native::block_on;
+use attune::protocol::{Command, Control, Event, Prompt, Update, Voice};
+use attune::session::Session;
+use attune::store::Store;
+use attune::store::memory::MemoryStore;
+use attune::store::overlay::Overlay;
+use attune::{Error, Result};
+
+const ROWS: &str = "attached/1/rows.jsonl";
+
+type Page = Session<Overlay<MemoryStore, MemoryStore>>;
+
+fn session() -> Page {
+    let rows: Vec<String> = (0..8).map(|i| format!(r#"{{"prompt":"a{i}","completion":" b{i}"}}"#)).collect();
+    let attached = MemoryStore::new()
+        .with("1/rows.jsonl", rows.join("\n"))
+        .with("1/bad.jsonl", "{\"prompt\":\"a\",\"completion\":\" b\"}\n{\"prompt\":3}\n");
+    let stored = MemoryStore::new();
+    let stored = ["models/llama", "tokenizer"].iter().fold(stored, |stored, name| {
+        let files = folder(name);
+        block_on(files.list("")).unwrap().into_iter().fold(stored, |stored, key| {
+            let bytes = block_on(files.read_all(&key, 1 << 30)).unwrap();
+            stored.with(format!("models/llama/{key}"), bytes)
+        })
+    });
+    Session::new(Overlay { attached, stored }, device_name())
+}
+
+/// Everything told until the command ends; `stop_at` asks to stop at that step.
+fn told(session: &mut Page, command: Command, stop_at: Option<usize>) -> (Vec<Update>, Result<()>) {
+    let mut updates = Vec::new();
+    let outcome = block_on(session.handle(command, &mut |update| {
+        // What crosses to the page is this text.
+        let text = serde_json::to_string(&update).unwrap();
+        assert_eq!(serde_json::from_str::<Update>(&text).unwrap(), update);
+        let stop = matches!(&update, Update::Event(Event::Step(step)) if Some(step.step) == stop_at);
+        updates.push(update);
+        if stop { Control::Stop } else { Control::Continue }
+    }));
+    (updates, outcome)
+}
+
+fn ok(session: &mut Page, command: Command) -> Vec<Update> {
+    let (updates, outcome) = told(session, command, None);
+    outcome.unwrap();
+    updates
+}
+
+fn open() -> Command {
+    Command::OpenModel { key: "models/llama".into(), name: "tiny".into() }
+}
+
+fn read(key: &str) -> Command {
+    Command::ReadData { key: key.into(), name: "rows.jsonl".into(), settings: DataConfig::default() }
+}
+
+fn run(out: &str) -> Box<Run> {
+    let mut run = Run { out: out.into(), ..Run::default() };
+    run.train.max_steps = Some(4);
+    run.train.batch_size = 2;
+    run.train.learning_rate = Some(1e-2);
+    Box::new(run)
+}
+
+fn say(voice: Voice) -> Command {
+    let sampling = GenerateConfig { max_new_tokens: 4, ..GenerateConfig::default() };
+    Command::Generate { prompt: Prompt::Text("a1".into()), voice, sampling, seed: 0 }
+}
+
+fn losses(updates: &[Update]) -> Vec<f64> {
+    let loss = |update: &Update| match update {
+        Update::Event(Event::Step(step)) => Some(step.loss),
+        _ => None,
+    };
+    updates.iter().filter_map(loss).collect()
+}
+
+#[test]
+fn the_way_through_from_files_to_an_adapter() {
+    let mut session = session();
+    let model = ok(&mut session, open());
+    let Update::Model(card) = &model[0] else { panic!("{model:?}") };
+    assert_eq!((card.name.as_str(), card.architecture.as_str()), ("tiny", "llama"));
+    assert!(card.n_params > 1000 && card.n_bytes >= 2 * card.n_params as u64, "{card:?}");
+
+    let data = ok(&mut session, read(ROWS));
+    let Update::Data(view) = &data[0] else { panic!("{data:?}") };
+    assert_eq!((view.n_rows, view.n_bad_rows, view.rows.len()), (8, 0, 8));
+    let row: String = view.rows[0].tokens.iter().map(|token| token.text.as_str()).collect();
+    assert!(row.contains("a0 b0"), "{row}");
+    assert!(view.rows[0].tokens.iter().any(|token| token.weight > 0.0));
+
+    let trained = ok(&mut session, Command::Train { run: run("runs/1") });
+    assert_eq!(losses(&trained).len(), 4);
+    let Some(Update::Trained(result)) = trained.last() else { panic!("{trained:?}") };
+    let names: Vec<_> = result.files.iter().map(|file| file.name.as_str()).collect();
+    assert_eq!(names, ["adapter_config.json", "adapter_model.safetensors", "run.toml", "metrics.jsonl"]);
+    assert!(result.is_adapter && result.files.iter().all(|file| file.n_bytes > 0));
+    let saved = block_on(session.store().read_all("runs/1/run.toml", 1 << 20)).unwrap();
+    let saved = Run::from_toml(std::str::from_utf8(&saved).unwrap(), "run.toml").unwrap();
+    assert_eq!((saved.model.as_str(), saved.data.path.as_deref()), ("tiny", Some("rows.jsonl")));
+
+    for voice in [Voice::Tuned, Voice::Base] {
+        let said = ok(&mut session, say(voice));
+        assert!(matches!(said.last(), Some(Update::Answer(answer)) if answer.n_tokens > 0), "{said:?}");
+    }
+
+    let packed = ok(&mut session, Command::Pack);
+    let Some(Update::Packed(file)) = packed.last() else { panic!("{packed:?}") };
+    let bytes = block_on(session.store().read_all(&file.key, 1 << 30)).unwrap();
+    assert_eq!(bytes.len() as u64, file.n_bytes);
+    let mut archive = zip::ZipArchive::new(std::io::Cursor::new(bytes)).unwrap();
+    let unpacked = (0..archive.len()).fold(MemoryStore::new(), |store, index| {
+        let mut member = archive.by_index(index).unwrap();
+        let mut bytes = Vec::new();
+        // Reading to the end checks the checksum.
+        std::io::copy(&mut member, &mut bytes).unwrap();
+        store.with(member.name().to_string(), bytes)
+    });
+    let in_folder = block_on(Adapter::load(session.store(), "runs/1")).unwrap();
+    assert_eq!(block_on(Adapter::load(&unpacked, "")).unwrap(), in_folder);
+}
+
+#[test]
+fn a_stopped_run_is_resumed_to_the_same_end_or_kept_as_it_is() {
+    let mut session = session();
+    ok(&mut session, open());
+    ok(&mut session, read(ROWS));
+    let whole = losses(&ok(&mut session, Command::Train { run: run("runs/whole") }));
+
+    let (first, outcome) = told(&mut session, Command::Train { run: run("runs/parts") }, Some(2));
+    assert!(matches!(outcome, Err(Error::Interrupted(_))), "{outcome:?}");
+    let kept = ok(&mut session, Command::Keep { run: run("runs/parts") });
+    assert!(matches!(kept.last(), Some(Update::Trained(result)) if result.summary.is_none()), "{kept:?}");
+    let half = block_on(Adapter::load(session.store(), "runs/parts")).unwrap();
+    ok(&mut session, say(Voice::Tuned));
+
+    let rest = ok(&mut session, Command::Resume { run: run("runs/parts") });
+    assert_eq!([losses(&first), losses(&rest)].concat(), whole);
+    let done = |folder| block_on(Adapter::load(session.store(), folder)).unwrap().tensors;
+    assert_eq!(done("runs/parts"), done("runs/whole"));
+    assert_ne!(half.tensors, done("runs/whole"));
+}
+
+#[test]
+fn commands_out_of_order_and_bad_rows_say_what_is_missing() {
+    let mut session = session();
+    let (_, outcome) = told(&mut session, Command::Train { run: run("runs/1") }, None);
+    assert_eq!(outcome.unwrap_err().to_string(), "model: none is opened; expected a model");
+    ok(&mut session, open());
+    for (command, place) in [
+        (Command::Train { run: run("runs/1") }, "data.path"),
+        (say(Voice::Tuned), "adapter"),
+        (Command::Pack, "adapter"),
+    ] {
+        let (_, outcome) = told(&mut session, command, None);
+        let error = outcome.unwrap_err().to_string();
+        assert!(error.starts_with(place), "{error}");
+    }
+    let data = ok(&mut session, read("attached/1/bad.jsonl"));
+    let Update::Data(view) = &data[0] else { panic!("{data:?}") };
+    assert_eq!((view.n_rows, view.n_bad_rows), (1, 1));
+    assert!(view.problems[0].starts_with("rows.jsonl:2"), "{:?}", view.problems);
+    let (_, outcome) = told(&mut session, Command::Train { run: run("runs/1") }, None);
+    assert!(outcome.unwrap_err().to_string().starts_with("rows.jsonl:2"));
+}

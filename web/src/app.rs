@@ -1,0 +1,161 @@
+//! The frame: what the page is, the way through, and the view that is open.
+
+use crate::client::{self, Device};
+use crate::samples;
+use crate::state::{Page, Phase, View, Worker};
+use crate::units::{bytes, count, short};
+use crate::views;
+use leptos::prelude::*;
+
+/// The whole page.
+#[component]
+pub fn App() -> impl IntoView {
+    let page = Page::new();
+    let samples = samples::list();
+    let search = window().location().search().unwrap_or_default();
+    let device = if search.contains("device=cpu") { Device::Cpu } else { Device::Best };
+    client::start(page, device);
+    let body = move || match page.view.get() {
+        View::Model => view! { <views::model::Model page samples /> }.into_any(),
+        View::Data => view! { <views::data::Data page samples /> }.into_any(),
+        View::Tune => view! { <views::tune::Tune page /> }.into_any(),
+        View::Train => view! { <views::train::Train page /> }.into_any(),
+        View::Try => view! { <views::try_out::TryOut page /> }.into_any(),
+        View::TakeHome => view! { <views::take_home::TakeHome page /> }.into_any(),
+    };
+    view! {
+        <header class="top">
+            <h1>"attune"</h1>
+            <p class="claim">"Fine-tunes a small language model in this tab. Nothing leaves your machine."</p>
+            <Chip page />
+        </header>
+        <div class="frame">
+            <Rail page />
+            <main>
+                <h2>{move || page.view.get().title()}</h2>
+                <Failure page />
+                {body}
+            </main>
+        </div>
+    }
+}
+
+/// Where the worker computes.
+#[component]
+fn Chip(page: Page) -> impl IntoView {
+    let text = move || match page.worker.get() {
+        Worker::Loading { total: 0, done: 0 } => "starting".to_string(),
+        Worker::Loading { done, total: 0 } => format!("loading, {}", bytes(done)),
+        Worker::Loading { done, total } => format!("loading, {} %", done * 100 / total),
+        Worker::Ready(device) if device.name == "webgpu" => format!("WebGPU: {}", device.description),
+        Worker::Ready(device) => format!("CPU: {}", device.description),
+        Worker::Dead(_) => "stopped".to_string(),
+    };
+    let why = move || match page.worker.get() {
+        Worker::Ready(device) => device.reason,
+        _ => None,
+    };
+    let kind = move || match page.worker.get() {
+        Worker::Loading { .. } => "chip waiting",
+        Worker::Ready(device) if device.name == "webgpu" => "chip good",
+        Worker::Ready(_) => "chip fair",
+        Worker::Dead(_) => "chip bad",
+    };
+    view! {
+        <div class="device" role="status">
+            <span class=kind id="device">{text}</span>
+            <span class="hint">{move || why().map(|reason| format!("because {reason}"))}</span>
+        </div>
+    }
+}
+
+#[component]
+fn Rail(page: Page) -> impl IntoView {
+    let item = move |index: usize, view: View| {
+        let class = move || match status(page, view) {
+            Status::Done(_) => "step done",
+            Status::Missing(_) => "step",
+        };
+        let text = move || match status(page, view) {
+            Status::Done(text) | Status::Missing(text) => text,
+        };
+        let current = move || if page.view.get() == view { "step" } else { "false" };
+        view! {
+            <li>
+                <button class=class aria-current=current on:click=move |_| page.view.set(view)>
+                    <span class="number" aria-hidden="true">{index + 1}</span>
+                    <span class="name">{view.title()}</span>
+                    <span class="status">{text}</span>
+                </button>
+            </li>
+        }
+    };
+    view! {
+        <nav class="rail" aria-label="The way through">
+            <ol>{View::ALL.into_iter().enumerate().map(|(index, view)| item(index, view)).collect_view()}</ol>
+        </nav>
+    }
+}
+
+enum Status {
+    Done(String),
+    Missing(String),
+}
+
+/// What the rail says of a step.
+fn status(page: Page, view: View) -> Status {
+    let missing = |text: &str| Status::Missing(text.into());
+    match view {
+        View::Model => match page.model.get() {
+            Some(card) => Status::Done(format!("{}, {}", card.name, short(card.n_params))),
+            None => missing("choose one"),
+        },
+        View::Data => match page.data.get() {
+            Some(data) if data.n_rows > 0 => Status::Done(format!("{} rows", count(data.n_rows))),
+            Some(_) => missing("no usable row"),
+            None => missing("choose a file"),
+        },
+        View::Tune => Status::Done(page.run.with(|run| match &run.method {
+            attune::methods::MethodConfig::Lora(lora) => format!("LoRA, rank {}", lora.rank),
+            attune::methods::MethodConfig::Full(_) => "full tuning".to_string(),
+        })),
+        View::Train => {
+            match page.phase.get() {
+                Phase::Idle => missing("not started"),
+                Phase::Training | Phase::Stopped => page.steps.with(|steps| {
+                    let word = if page.phase.get() == Phase::Stopped { "stopped" } else { "running" };
+                    let at = steps
+                        .last()
+                        .map_or(String::new(), |step| format!(", {} of {}", step.step, step.total_steps));
+                    Status::Missing(format!("{word}{at}"))
+                }),
+                Phase::Done => Status::Done(page.steps.with(|steps| {
+                    steps.last().map_or("done".into(), |step| format!("loss {:.3}", step.loss))
+                })),
+            }
+        }
+        View::Try => match (page.model.get().is_some(), page.trained.get().is_some()) {
+            (false, _) => missing("needs a model"),
+            (true, false) => missing("base model only"),
+            (true, true) => Status::Done("base and tuned".into()),
+        },
+        View::TakeHome => match page.trained.get() {
+            Some(trained) => Status::Done(format!("{} files", trained.files.len())),
+            None => missing("needs a run"),
+        },
+    }
+}
+
+/// What went wrong, in the view it concerns; a dead worker concerns all.
+#[component]
+fn Failure(page: Page) -> impl IntoView {
+    let text = move || match page.worker.get() {
+        Worker::Dead(message) => Some(message),
+        _ => page.failure.get().and_then(|(view, message)| (view == page.view.get()).then_some(message)),
+    };
+    view! {
+        <div role="alert">
+            {move || text().map(|text| view! { <p class="failure" id="failure">{text}</p> })}
+        </div>
+    }
+}

@@ -1,0 +1,110 @@
+//! The worker as the page sees it: typed requests out, typed replies in.
+
+use crate::files;
+use crate::state::{Page, View, Worker as State};
+use attune::protocol::{Command, Reply, Request};
+use leptos::prelude::*;
+use std::cell::RefCell;
+use wasm_bindgen::prelude::Closure;
+use wasm_bindgen::{JsCast, JsValue};
+use web_sys::{File, MessageEvent, Worker, WorkerOptions, WorkerType};
+
+thread_local! {
+    static WORKER: RefCell<Option<Worker>> = const { RefCell::new(None) };
+}
+
+/// Where the worker computes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Device {
+    /// The GPU if there is one that computes rightly.
+    Best,
+    Cpu,
+}
+
+/// Starts the worker. Where it dies before it is ready on the GPU, it is started again on the CPU.
+pub fn start(page: Page, device: Device) {
+    let options = WorkerOptions::new();
+    options.set_type(WorkerType::Module);
+    let address = match device {
+        Device::Best => "./worker.js",
+        Device::Cpu => "./worker.js?device=cpu",
+    };
+    let worker = match Worker::new_with_options(address, &options) {
+        Ok(worker) => worker,
+        Err(error) => {
+            return page.worker.set(State::Dead(format!("the worker could not be started: {error:?}")));
+        }
+    };
+    let on_message =
+        Closure::<dyn FnMut(MessageEvent)>::new(move |event: MessageEvent| hear(page, &event.data()));
+    worker.set_onmessage(Some(on_message.as_ref().unchecked_ref()));
+    let on_error = Closure::<dyn FnMut(web_sys::Event)>::new(move |event: web_sys::Event| {
+        event.prevent_default();
+        let message = js_sys::Reflect::get(&event, &"message".into()).ok().and_then(|text| text.as_string());
+        died(page, device, message.unwrap_or_default());
+    });
+    worker.set_onerror(Some(on_error.as_ref().unchecked_ref()));
+    // Both live as long as the worker.
+    on_message.forget();
+    on_error.forget();
+    WORKER.set(Some(worker));
+}
+
+fn hear(page: Page, message: &JsValue) {
+    let parts = js_sys::Array::from(message);
+    let json = parts.get(0).as_string().unwrap_or_default();
+    match serde_json::from_str::<Reply>(&json) {
+        Ok(reply) => {
+            if let (Reply::File { name }, Ok(file)) = (&reply, parts.get(1).dyn_into::<File>()) {
+                files::save(&file, name);
+            }
+            page.hear(reply);
+        }
+        Err(error) => {
+            page.worker.set(State::Dead(format!("the page does not understand its worker: {error}")))
+        }
+    }
+}
+
+fn died(page: Page, device: Device, message: String) {
+    if let Some(worker) = WORKER.take() {
+        worker.terminate();
+    }
+    let was_starting = matches!(page.worker.get_untracked(), State::Loading { .. });
+    if was_starting && device == Device::Best {
+        return start(page, Device::Cpu);
+    }
+    let advice = "Reload the page; runs go on from their last checkpoint only within a visit as yet.";
+    page.worker.set(State::Dead(format!("The worker stopped: {message}. {advice}")));
+    page.asked.set(Vec::new());
+}
+
+/// Asks for work; its failure is said in `view`.
+pub fn work(page: Page, view: View, command: Command) {
+    ask(page, view, Request::Work(command), &[]);
+}
+
+/// Asks for anything that is answered, with the files it is about.
+pub fn ask(page: Page, view: View, request: Request, files: &[File]) {
+    page.failure.set(None);
+    page.asked.update(|asked| asked.push(view));
+    post(&request, files);
+}
+
+/// Asks the work under way to stop.
+pub fn stop() {
+    post(&Request::Stop, &[]);
+}
+
+fn post(request: &Request, files: &[File]) {
+    // Settings are numbers and words, which JSON always writes.
+    let json = serde_json::to_string(request).unwrap_or_default();
+    let message = js_sys::Array::of1(&json.into());
+    files.iter().for_each(|file| _ = message.push(file));
+    WORKER.with_borrow(|worker| {
+        if let Some(worker) = worker {
+            // A string and file handles can always be cloned.
+            _ = worker.post_message(&message);
+        }
+    });
+}

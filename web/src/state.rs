@@ -1,0 +1,214 @@
+//! What the page knows.
+
+use attune::config::{GenerateConfig, Run};
+use attune::protocol::{
+    DataView, DeviceView, EvalMetrics, Event, ModelCard, Reply, StepMetrics, Trained, Update, Voice,
+};
+use leptos::prelude::{Update as _, *};
+
+/// The steps of the way, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum View {
+    Model,
+    Data,
+    Tune,
+    Train,
+    Try,
+    TakeHome,
+}
+
+impl View {
+    pub const ALL: [Self; 6] = [Self::Model, Self::Data, Self::Tune, Self::Train, Self::Try, Self::TakeHome];
+
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Model => "Model",
+            Self::Data => "Data",
+            Self::Tune => "Tune",
+            Self::Train => "Train",
+            Self::Try => "Try",
+            Self::TakeHome => "Take home",
+        }
+    }
+}
+
+/// How far the worker is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Worker {
+    Loading {
+        done: u64,
+        total: u64,
+    },
+    Ready(DeviceView),
+    /// It will not answer any more.
+    Dead(String),
+}
+
+/// How far the run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    Idle,
+    Training,
+    Stopped,
+    Done,
+}
+
+/// Known size of unfinished work.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Progress {
+    pub task: String,
+    pub done: u64,
+    pub total: u64,
+}
+
+/// A model or a data file being chosen or in use.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Source {
+    /// Where the worker finds it.
+    pub key: String,
+    /// What people call it.
+    pub name: String,
+}
+
+/// All signals; copied freely.
+#[derive(Clone, Copy)]
+pub struct Page {
+    pub view: RwSignal<View>,
+    pub worker: RwSignal<Worker>,
+    /// The view whose request is under way, the oldest first.
+    pub asked: RwSignal<Vec<View>>,
+    pub progress: RwSignal<Option<Progress>>,
+    /// What went wrong and where it is said.
+    pub failure: RwSignal<Option<(View, String)>>,
+    pub notes: RwSignal<Vec<String>>,
+    pub model: RwSignal<Option<ModelCard>>,
+    pub source: RwSignal<Option<Source>>,
+    pub data: RwSignal<Option<DataView>>,
+    pub run: RwSignal<Run>,
+    pub phase: RwSignal<Phase>,
+    /// The settings that the run under way, or the last one, began with.
+    pub begun: RwSignal<Option<Run>>,
+    pub steps: RwSignal<Vec<StepMetrics>>,
+    pub evals: RwSignal<Vec<EvalMetrics>>,
+    pub trained: RwSignal<Option<Trained>>,
+    pub sampling: RwSignal<GenerateConfig>,
+    /// Continuations under way and done, one a voice.
+    pub base_text: RwSignal<String>,
+    pub tuned_text: RwSignal<String>,
+    /// Who speaks at the moment, and who is to come.
+    pub speaking: RwSignal<Vec<Voice>>,
+}
+
+impl Page {
+    pub fn new() -> Self {
+        Self {
+            view: RwSignal::new(View::Model),
+            worker: RwSignal::new(Worker::Loading { done: 0, total: 0 }),
+            asked: RwSignal::new(Vec::new()),
+            progress: RwSignal::new(None),
+            failure: RwSignal::new(None),
+            notes: RwSignal::new(Vec::new()),
+            model: RwSignal::new(None),
+            source: RwSignal::new(None),
+            data: RwSignal::new(None),
+            run: RwSignal::new(Run::default()),
+            phase: RwSignal::new(Phase::Idle),
+            begun: RwSignal::new(None),
+            steps: RwSignal::new(Vec::new()),
+            evals: RwSignal::new(Vec::new()),
+            trained: RwSignal::new(None),
+            sampling: RwSignal::new(GenerateConfig::default()),
+            base_text: RwSignal::new(String::new()),
+            tuned_text: RwSignal::new(String::new()),
+            speaking: RwSignal::new(Vec::new()),
+        }
+    }
+
+    /// Whether the worker has nothing to do.
+    pub fn is_free(&self) -> bool {
+        matches!(self.worker.get(), Worker::Ready(_)) && self.asked.with(Vec::is_empty)
+    }
+
+    /// Takes in what the worker says.
+    pub fn hear(&self, reply: Reply) {
+        match reply {
+            Reply::Loading { done, total } => self.worker.set(Worker::Loading { done, total }),
+            Reply::Ready { device } => self.worker.set(Worker::Ready(device)),
+            Reply::Update(update) => self.update(update),
+            Reply::File { .. } => {}
+            Reply::Done => _ = self.ended(),
+            Reply::Failed { message, is_stop } => {
+                // Without a request under way it is the worker's own start that failed.
+                let Some(view) = self.ended() else { return self.worker.set(Worker::Dead(message)) };
+                if view == View::Train && self.phase.get_untracked() == Phase::Training {
+                    self.phase.set(if self.steps.with_untracked(Vec::is_empty) {
+                        Phase::Idle
+                    } else {
+                        Phase::Stopped
+                    });
+                }
+                if !is_stop {
+                    self.failure.set(Some((view, message)));
+                }
+            }
+        }
+    }
+
+    /// The oldest request is answered.
+    fn ended(&self) -> Option<View> {
+        self.progress.set(None);
+        let view = self.asked.try_update(|asked| (!asked.is_empty()).then(|| asked.remove(0))).flatten()?;
+        if view == View::Try {
+            self.speaking.update(|speaking| _ = (!speaking.is_empty()).then(|| speaking.remove(0)));
+        }
+        Some(view)
+    }
+
+    fn update(&self, update: Update) {
+        match update {
+            Update::Event(event) => self.event(event),
+            Update::Model(card) => {
+                self.model.set(Some(card));
+                self.data.set(None);
+                self.forget_run();
+            }
+            Update::Data(view) => self.data.set(Some(view)),
+            Update::Trained(trained) => {
+                self.trained.set(Some(trained));
+                self.phase.set(Phase::Done);
+            }
+            Update::Text { piece } => {
+                match self.speaking.with_untracked(|speaking| speaking.first().copied()) {
+                    Some(Voice::Tuned) => self.tuned_text.update(|text| text.push_str(&piece)),
+                    _ => self.base_text.update(|text| text.push_str(&piece)),
+                }
+            }
+            Update::Answer(_) | Update::Packed(_) => {}
+        }
+    }
+
+    fn event(&self, event: Event) {
+        match event {
+            Event::Progress { task, done, total } => self.progress.set(Some(Progress { task, done, total })),
+            Event::Note { message } => self.notes.update(|notes| notes.push(message)),
+            Event::Step(step) => {
+                self.progress.set(None);
+                self.steps.update(|steps| steps.push(step));
+            }
+            Event::Eval(eval) => self.evals.update(|evals| evals.push(eval)),
+            Event::Checkpoint { .. } | Event::Done(_) => {}
+        }
+    }
+
+    /// Figures and result of the last run are no longer those of what is chosen.
+    pub fn forget_run(&self) {
+        self.phase.set(Phase::Idle);
+        self.begun.set(None);
+        self.steps.set(Vec::new());
+        self.evals.set(Vec::new());
+        self.trained.set(None);
+        self.notes.set(Vec::new());
+        self.base_text.set(String::new());
+        self.tuned_text.set(String::new());
+    }
+}

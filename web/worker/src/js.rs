@@ -1,0 +1,31 @@
+//! The browser's errors and promises as the core's.
+
+use attune::{Error, Result};
+use wasm_bindgen::{JsCast, JsValue};
+use wasm_bindgen_futures::JsFuture;
+
+/// A failed browser call on the file `path`.
+pub fn io(action: &'static str, path: &str, error: &JsValue) -> Error {
+    Error::io(action, path, std::io::Error::other(text(error)))
+}
+
+/// What a person can read of an error.
+pub fn text(error: &JsValue) -> String {
+    let named = error.dyn_ref::<web_sys::DomException>().map(|error| (error.name(), error.message()));
+    match named {
+        Some((name, _)) if name == "QuotaExceededError" => {
+            "the browser's storage for this page is full; delete models or runs, or free disk space".into()
+        }
+        Some((_, message)) => message,
+        None => match error.dyn_ref::<js_sys::Error>() {
+            Some(error) => error.message().into(),
+            None => error.as_string().unwrap_or_else(|| format!("{error:?}")),
+        },
+    }
+}
+
+/// Waits for a promise whose value is a `T`.
+pub async fn wait<T: JsCast>(promise: js_sys::Promise, action: &'static str, path: &str) -> Result<T> {
+    let value = JsFuture::from(promise).await.map_err(|error| io(action, path, &error))?;
+    Ok(value.unchecked_into())
+}

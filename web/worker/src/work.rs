@@ -1,0 +1,123 @@
+//! The worker's loop: requests in, session, replies out.
+
+use crate::attached::Attached;
+use crate::opfs::Opfs;
+use crate::{choose, executor, faults, fetch, post};
+use attune::protocol::{Command, Control, Reply, Request};
+use attune::session::Session;
+use attune::store::overlay::Overlay;
+use attune::{Error, Result};
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::task::{Poll, Waker};
+use wasm_bindgen::prelude::Closure;
+use wasm_bindgen::{JsCast, JsValue};
+use web_sys::{File, MessageEvent};
+
+thread_local! {
+    static QUEUE: RefCell<VecDeque<(Request, Vec<File>)>> = const { RefCell::new(VecDeque::new()) };
+    static WAITING: RefCell<Option<Waker>> = const { RefCell::new(None) };
+    static STOP: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Listens to the page and starts the loop.
+pub fn begin() {
+    console_error_panic_hook::set_once();
+    faults::listen();
+    let on_message = Closure::<dyn FnMut(MessageEvent)>::new(|event: MessageEvent| receive(&event.data()));
+    post::scope().set_onmessage(Some(on_message.as_ref().unchecked_ref()));
+    // Lives as long as the worker.
+    on_message.forget();
+    if executor::run(work()).is_err() {
+        fail("this browser has no message channels".into(), false);
+    }
+}
+
+/// A stop is heard at once; everything else waits for its turn.
+fn receive(message: &JsValue) {
+    let parts: Vec<JsValue> = js_sys::Array::from(message).to_vec();
+    let json = parts.first().and_then(JsValue::as_string).unwrap_or_default();
+    match serde_json::from_str(&json) {
+        Ok(Request::Stop) => STOP.set(true),
+        Ok(request) => {
+            let files = parts.into_iter().skip(1).filter_map(|part| part.dyn_into().ok()).collect();
+            QUEUE.with_borrow_mut(|queue| queue.push_back((request, files)));
+            if let Some(waker) = WAITING.take() {
+                waker.wake();
+            }
+        }
+        Err(error) => {
+            fail(format!("internal error: the worker does not understand the page: {error}"), false)
+        }
+    }
+}
+
+async fn next() -> (Request, Vec<File>) {
+    std::future::poll_fn(|context| match QUEUE.with_borrow_mut(VecDeque::pop_front) {
+        Some(request) => Poll::Ready(request),
+        None => {
+            WAITING.set(Some(context.waker().clone()));
+            Poll::Pending
+        }
+    })
+    .await
+}
+
+async fn work() {
+    let stored = match Opfs::open().await {
+        Ok(stored) => stored,
+        Err(error) => return fail(error.to_string(), false),
+    };
+    let device = choose::choose().await;
+    let attached = Attached::default();
+    let store = Overlay { attached: attached.clone(), stored: stored.clone() };
+    let mut session = Session::new(store, device.name.clone());
+    post::reply(&Reply::Ready { device });
+    loop {
+        let (request, files) = next().await;
+        let outcome = match request {
+            Request::Work(command) => work_on(&mut session, command).await,
+            Request::Attach { folder } => {
+                attached.replace(&folder, files.into_iter());
+                Ok(())
+            }
+            Request::Fetch { url, key } => fetch::fetch(&stored, &url, &key).await,
+            Request::Give { key, name } => give(&stored, &key, name).await,
+            // Heard on arrival.
+            Request::Stop => Ok(()),
+        };
+        match outcome {
+            Ok(()) => post::reply(&Reply::Done),
+            Err(error) => fail(error.to_string(), matches!(error, Error::Interrupted(_))),
+        }
+    }
+}
+
+async fn work_on(session: &mut Session<Overlay<Attached, Opfs>>, command: Command) -> Result<()> {
+    STOP.set(false);
+    let outcome = session
+        .handle(command, &mut |update| {
+            post::reply(&Reply::Update(update));
+            if STOP.get() || faults::is_there() { Control::Stop } else { Control::Continue }
+        })
+        .await;
+    match faults::take() {
+        None => outcome,
+        Some(fault) => Err(Error::Device {
+            device: "webgpu".into(),
+            problem: fault,
+            advice: "values since then are wrong; reload the page, and choose the CPU if it happens again"
+                .into(),
+        }),
+    }
+}
+
+async fn give(stored: &Opfs, key: &str, name: String) -> Result<()> {
+    let file = stored.file(key).await?;
+    post::send(&Reply::File { name }, &[file.into()]);
+    Ok(())
+}
+
+fn fail(message: String, is_stop: bool) {
+    post::reply(&Reply::Failed { message, is_stop });
+}

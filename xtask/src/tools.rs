@@ -1,0 +1,133 @@
+//! Programs that build and try the page: each is installed once, in its pinned version, into the cache.
+
+use crate::process::{cargo, run_logged, succeeds};
+use crate::setup;
+use anyhow::{Context, Result, bail, ensure};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{env, fs};
+
+const TRUNK: &str = "0.21.14";
+const BINARYEN: &str = "132.0.0";
+const PLAYWRIGHT: &str = "1.65.1";
+
+/// A PATH on which Trunk finds itself, wasm-bindgen and wasm-opt.
+///
+/// # Errors
+/// What could not be installed, and why.
+pub fn path() -> Result<OsString> {
+    let trunk = cargo_tool("trunk", "trunk", TRUNK, &["--locked"])?;
+    // Its locked dependencies include one that the registry withdrew, so the newest that fit are taken.
+    let bindgen = cargo_tool("wasm-bindgen-cli", "wasm-bindgen", &wasm_bindgen_version()?, &[])?;
+    let binaryen = npm_package("binaryen", BINARYEN)?.join(".bin");
+    let system = env::var_os("PATH").unwrap_or_default();
+    let folders = [trunk, bindgen, binaryen].into_iter().chain(env::split_paths(&system));
+    env::join_paths(folders).context("a folder of PATH has a colon in its name")
+}
+
+/// npm's playwright-core, as the folder that Node takes as `NODE_PATH`.
+///
+/// # Errors
+/// No Node.js, or no registry.
+pub fn playwright() -> Result<PathBuf> {
+    npm_package("playwright-core", PLAYWRIGHT)
+}
+
+/// A Chromium of the system's: `ATTUNE_CHROMIUM`, or one on PATH, or Debian's, installed if need be.
+///
+/// # Errors
+/// A sentence that says why there is none.
+pub fn chromium() -> Result<PathBuf, String> {
+    if let Some(path) = env::var_os("ATTUNE_CHROMIUM") {
+        return Ok(path.into());
+    }
+    let find = || {
+        ["chromium", "chromium-browser", "google-chrome"]
+            .iter()
+            .find(|name| succeeds(Command::new(name).arg("--version")))
+            .map(PathBuf::from)
+    };
+    if let Some(found) = find() {
+        return Ok(found);
+    }
+    setup::apt_install("chromium", &["chromium"])
+        .map_err(|reason| format!("no Chromium (see ATTUNE_CHROMIUM), and {reason}"))?;
+    find().ok_or_else(|| "Debian's chromium does not start".into())
+}
+
+/// The library's version in the lock file: the program that post-processes must have the same.
+fn wasm_bindgen_version() -> Result<String> {
+    let path = crate::root().join("Cargo.lock");
+    let lock = fs::read_to_string(&path).with_context(|| format!("could not read {}", path.display()))?;
+    let after = lock.split("name = \"wasm-bindgen\"\nversion = \"").nth(1);
+    let version = after.and_then(|rest| rest.split('"').next());
+    Ok(version.context("Cargo.lock names no wasm-bindgen")?.to_string())
+}
+
+fn folder(name: &str, version: &str) -> PathBuf {
+    crate::cache::dir().join("tools").join(format!("{name}-{version}"))
+}
+
+/// The folder with the program `binary` of a crate.
+fn cargo_tool(package: &str, binary: &str, version: &str, more: &[&str]) -> Result<PathBuf> {
+    let root = folder(binary, version);
+    let bin = root.join("bin");
+    if bin.join(format!("{binary}{}", env::consts::EXE_SUFFIX)).exists() {
+        return Ok(bin);
+    }
+    eprintln!("  installing {package} {version} (minutes, once)");
+    let build = crate::cache::dir().join("tools").join("build");
+    let mut install = cargo(["install", package, "--version", &format!("={version}"), "--root"]);
+    // Flags of the page's build are not meant for a program of this machine.
+    install.arg(&root).args(more).env("CARGO_TARGET_DIR", &build).env_remove("RUSTFLAGS");
+    let finished = run_logged(&format!("install-{binary}"), &mut install)?;
+    ensure!(
+        finished.success,
+        "`cargo install {package} --version {version}` failed:\n{}\n(all of it: {})",
+        finished.tail(),
+        finished.log.display()
+    );
+    Ok(bin)
+}
+
+/// The folder `node_modules` that holds an npm package.
+fn npm_package(package: &str, version: &str) -> Result<PathBuf> {
+    let root = folder(package, version);
+    let modules = root.join("node_modules");
+    if modules.exists() {
+        return Ok(modules);
+    }
+    node()?;
+    eprintln!("  installing {package} {version}");
+    let partial = root.with_extension("partial");
+    fs::create_dir_all(&partial).with_context(|| format!("could not create {}", partial.display()))?;
+    let mut install = Command::new("npm");
+    install.args(["install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix"]);
+    install.arg(&partial).arg(format!("{package}@{version}"));
+    let finished = run_logged(&format!("install-{package}"), &mut install)?;
+    ensure!(finished.success, "`npm install {package}@{version}` failed:\n{}", finished.tail());
+    // A folder of this name is whole: an interrupted installation never gets it.
+    replace(&partial, &root)?;
+    Ok(modules)
+}
+
+fn replace(from: &Path, to: &Path) -> Result<()> {
+    if to.exists() {
+        fs::remove_dir_all(to).with_context(|| format!("could not remove {}", to.display()))?;
+    }
+    fs::rename(from, to).with_context(|| format!("could not rename {}", from.display()))
+}
+
+/// Makes sure of Node.js and npm.
+fn node() -> Result<()> {
+    let present = || ["node", "npm"].iter().all(|name| succeeds(Command::new(name).arg("--version")));
+    if present() {
+        return Ok(());
+    }
+    if let Err(reason) = setup::apt_install("node", &["nodejs", "npm"]) {
+        bail!("Node.js with npm is needed to shrink the page's code; there is none, and {reason}");
+    }
+    ensure!(present(), "Debian's nodejs does not start");
+    Ok(())
+}
