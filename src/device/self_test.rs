@@ -54,7 +54,7 @@ async fn outcomes(device: &Device) -> Result<Vec<(&'static str, Vec<f32>)>> {
     let mut values = Vec::new();
     for (name, tensor) in outcomes {
         let data = tensor.into_data_async().await.map_err(|error| failed(device, name, &error))?;
-        values.push((name, data.to_vec::<f32>().map_err(|error| failed(device, name, &error))?));
+        values.push((name, data.try_to_vec::<f32>().map_err(|error| failed(device, name, &error))?));
     }
     Ok(values)
 }

@@ -54,7 +54,7 @@ impl Store for Attached {
     }
 
     async fn read(&self, key: &str, range: Range<u64>) -> Result<Vec<u8>> {
-        read_blob(&self.file(key)?, key, range).await
+        read_blob(self.file(key)?.as_ref(), key, range).await
     }
 
     async fn write(&self, key: &str, _: &[u8]) -> Result<()> {

@@ -141,7 +141,7 @@ impl Store for Opfs {
     }
 
     async fn read(&self, key: &str, range: Range<u64>) -> Result<Vec<u8>> {
-        read_blob(&self.file(key).await?, key, range).await
+        read_blob(self.file(key).await?.as_ref(), key, range).await
     }
 
     async fn write(&self, key: &str, bytes: &[u8]) -> Result<()> {
