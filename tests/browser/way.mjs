@@ -105,7 +105,7 @@ async function way() {
 
   await view('Tune');
   await set('train.batch_size', 'many');
-  assert.match(await text('.fields'), /invalid/);
+  await page.locator('.problem', { hasText: 'expected usize' }).waitFor();
   for (const [key, value] of Object.entries({ 'train.max_steps': STEPS, 'train.batch_size': 4, 'train.learning_rate': 0.01, 'method.rank': 4 })) await set(key, value);
   await shot('3-tune');
 

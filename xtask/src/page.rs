@@ -65,7 +65,7 @@ fn allow_start(index: &Path) -> Result<()> {
     };
     let hash = base64::engine::general_purpose::STANDARD.encode(Sha256::digest(script));
     ensure!(html.contains(PLACEHOLDER), "{} has no place for its script's hash", index.display());
-    let html = html.replacen(PLACEHOLDER, &format!("'sha256-{hash}'"), 2);
+    let html = html.replacen(PLACEHOLDER, &format!("'sha256-{hash}'"), 1);
     fs::write(index, html).with_context(|| format!("could not write {}", index.display()))
 }
 
