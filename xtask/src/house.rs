@@ -51,7 +51,7 @@ const OS_PATHS: &[&str] = &[
 pub fn check() -> Result<usize> {
     let root = crate::root();
     let mut files = Vec::new();
-    for folder in ["src", "xtask/src", "tests", "web/src"] {
+    for folder in ["src", "xtask/src", "tests", "web/src", "web/worker/src"] {
         rust_files(&root.join(folder), &mut files)?;
     }
     files.sort();

@@ -51,9 +51,10 @@ pub fn wasm_toolchain() -> Result<WasmToolchain, String> {
 }
 
 impl WasmToolchain {
-    /// `cargo check` of the library for the browser.
+    /// `cargo check` of the library, the page and its worker for the browser.
     pub fn check(&self) -> Command {
-        let mut command = crate::process::cargo(["check", "--release", "--lib", "--target", WASM]);
+        let mut command = crate::process::cargo(["check", "--release", "--locked", "--target", WASM]);
+        command.args(["--package", "attune-web", "--package", "attune-worker"]);
         self.set(&mut command);
         command
     }
