@@ -58,12 +58,12 @@ pub enum Error {
         /// What to try.
         advice: String,
     },
-    /// The numbers left the rails; training stopped and the last good state was restored.
-    #[error("step {step}: {quantity} is not finite ({value}); the last good state was kept; {advice}")]
+    /// The numbers left the rails.
+    #[error("{}{quantity} is not finite ({value}); {advice}", at_step(*step))]
     NotFinite {
-        /// Optimizer step, counted from 1.
+        /// Optimizer step, counted from 1; 0 outside training.
         step: usize,
-        /// `loss` or `grad_norm`.
+        /// `loss`, `grad_norm`, `weights` …
         quantity: &'static str,
         /// The value seen.
         value: f64,
@@ -111,6 +111,10 @@ impl Error {
             | Self::Internal(_) => 1,
         }
     }
+}
+
+fn at_step(step: usize) -> String {
+    if step == 0 { String::new() } else { format!("step {step}: ") }
 }
 
 fn join_lines(errors: &[Error]) -> String {

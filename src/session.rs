@@ -10,7 +10,8 @@ use crate::config::Run;
 use crate::data::batches::{BatchPlan, Batches};
 use crate::device;
 use crate::eval::{self, Choices, HeldOut};
-use crate::models::{Adapter, CausalLm};
+use crate::methods::MethodConfig;
+use crate::models::{ADAPTER_CONFIG, Adapter, CausalLm};
 use crate::objectives::Trainee;
 use crate::objectives::sft::{Sft, SftOptions};
 use crate::protocol::{Control, EvalMetrics, Event, TrainSummary};
@@ -90,6 +91,9 @@ pub async fn train<M: Store, O: Store>(
     let Work { run, files, tokenizer, adapter, store } = work;
     run.validate()?;
     let run = &export::continued(run, adapter.as_ref())?;
+    if start == Start::Fresh || store.size(RUN_FILE).await?.is_none() {
+        refuse_used_folder(store).await?;
+    }
     let is_continued = adapter.is_some();
     let mut model = load_model(&run.device, files, adapter, emit).await?;
     if !is_continued {
@@ -101,9 +105,60 @@ pub async fn train<M: Store, O: Store>(
         gradient_checkpointing: run.train.gradient_checkpointing,
     };
     let mut trainee = Sft { model, options };
-    let summary = train_on(&mut trainee, run, tokenizer.pad_id(), rows, store, start, emit).await?;
+    note_ignored_dropout(files.config(), emit);
+    let summary = train_on(&mut trainee, run, tokenizer.pad_id(), rows, store, start, emit).await;
+    let summary = match summary {
+        // Step 1 fails before anything is learned.
+        Err(Error::NotFinite { step, quantity, value, advice }) if step > 1 => {
+            export::save_result(&trainee.model, run, files, tokenizer, store, emit).await?;
+            let (what, flag) = match run.method {
+                MethodConfig::Lora(_) => ("adapter", "--adapter"),
+                MethodConfig::Full(_) => ("model", "--model"),
+            };
+            let advice = format!(
+                "the {what} as it was before the last update is in the run's folder, to go on from in a new one \
+                 with {flag}; {advice}"
+            );
+            return Err(Error::NotFinite { step, quantity, value, advice });
+        }
+        other => other?,
+    };
     export::save_result(&trainee.model, run, files, tokenizer, store, emit).await?;
     Ok(summary)
+}
+
+/// Refuses to begin a run in a folder that holds another run, a model or an adapter: what a run leaves there
+/// would replace them.
+async fn refuse_used_folder(store: &impl Store) -> Result<()> {
+    train::refuse_checkpoints(store).await?;
+    let is_result = |key: &String| {
+        !key.contains('/') && (RESULTS.contains(&key.as_str()) || key.ends_with(".safetensors"))
+    };
+    let found: Vec<String> = store.list("").await?.into_iter().filter(is_result).collect();
+    if found.is_empty() {
+        return Ok(());
+    }
+    Err(Error::input("run folder", format!("it holds {}", found.join(", ")), "a new folder for the run"))
+}
+
+/// Files that make a folder a model or an adapter.
+const RESULTS: [&str; 2] = ["config.json", ADAPTER_CONFIG];
+
+/// Dropout that transformers would apply in training because the model's own file says so.
+const MODEL_DROPOUTS: [&str; 4] = ["attn_pdrop", "embd_pdrop", "resid_pdrop", "attention_dropout"];
+
+/// attune trains without the model's own dropout; transformers does not, so the difference is said.
+fn note_ignored_dropout(config: &serde_json::Value, emit: Emit<'_>) {
+    let above_zero =
+        |name: &&str| config.get(*name).and_then(serde_json::Value::as_f64).is_some_and(|p| p > 0.0);
+    let found: Vec<&str> = MODEL_DROPOUTS.into_iter().filter(above_zero).collect();
+    if !found.is_empty() {
+        let message = format!(
+            "config.json asks for dropout inside the model ({}); training goes without it, unlike transformers",
+            found.join(", ")
+        );
+        _ = emit(Event::Note { message });
+    }
 }
 
 /// Trains `model`, whose method is attached, on prepared rows. `store` is the run's folder.
@@ -168,5 +223,13 @@ pub async fn evaluate(
     let sft = Sft { model, options: SftOptions::default() };
     let metrics = eval::evaluate(&sft, &held_out, 0, emit).await?;
     let metrics = metrics.ok_or_else(|| Error::Interrupted("evaluation".into()))?;
+    if !metrics.eval_loss.is_finite() {
+        return Err(Error::NotFinite {
+            step: 0,
+            quantity: "loss",
+            value: metrics.eval_loss,
+            advice: "the weights are damaged, or the adapter diverged: use an earlier one".into(),
+        });
+    }
     Ok(EvalReport { metrics, n_rows: held_out.n_rows() })
 }

@@ -29,6 +29,9 @@ impl CausalLm {
     }
 }
 
+/// More of the same help nobody.
+const MOST_ERRORS: usize = 20;
+
 /// The model is walked twice by the same code: once to compare headers with the architecture, once to read.
 #[derive(Clone, Copy, PartialEq)]
 enum Step {
@@ -191,18 +194,21 @@ impl<'a, 's, S: Store> Loader<'a, 's, S> {
         Ok(Param::new(name, value))
     }
 
+    fn fault(&mut self, error: Error) {
+        // A configuration that lies about its layers would fill the screen.
+        if self.errors.len() < MOST_ERRORS {
+            self.errors.push(error);
+        }
+    }
+
     /// The tensor, or `None` while checking.
     async fn read(&mut self, name: &str, shape: &[usize]) -> Result<Option<HostTensor>> {
         let Some(info) = self.files.info(name) else {
-            self.errors.push(Error::input(
-                name,
-                "no such tensor in the model's files",
-                format!("shape {shape:?}"),
-            ));
+            self.fault(Error::input(name, "no such tensor in the model's files", format!("shape {shape:?}")));
             return Ok(None);
         };
         if info.shape != shape {
-            self.errors.push(Error::input(
+            self.fault(Error::input(
                 name,
                 format!("shape {:?}", info.shape),
                 format!("shape {shape:?} as config.json states"),

@@ -311,6 +311,7 @@ fn unsupported_and_broken_models_are_refused_by_name() {
     assert!(with(&|c| c["model_type"] = "mamba".into()).contains("llama (SmolLM2, Llama 3)"));
     assert!(with(&|c| c["hidden_act"] = "relu".into()).contains("hidden_act"));
     assert!(with(&|c| c["num_hidden_layers"] = 3.into()).contains("model.layers.2.self_attn.q_proj.weight"));
+    assert!(with(&|c| c["num_hidden_layers"] = 1_000_000_000.into()).lines().count() <= 20);
     assert!(with(&|c| c["num_key_value_heads"] = 3.into()).contains("num_key_value_heads"));
     assert!(with(&|c| c["intermediate_size"] = 65.into()).contains("[65, 32]"));
     assert!(with(&|c| c["vocab_size"] = 0.into()).contains("vocab_size"));
