@@ -71,6 +71,9 @@ impl<'a, 's, S: Store> Loader<'a, 's, S> {
         };
         let mut blocks = Vec::with_capacity(spec.layers.len());
         for i in 0..spec.layers.len() {
+            if self.errors.len() >= MOST_ERRORS {
+                break;
+            }
             blocks.push(self.block(&format!("{}{}.{i}.", names.base, names.layers), spec).await?);
         }
         let norm =
