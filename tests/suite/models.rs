@@ -238,6 +238,11 @@ fn label_smoothing_and_a_cosine_equal_transformers() {
 }
 
 #[test]
+fn the_device_computes_as_the_cpu_does() {
+    attune::native::block_on(attune::ops::self_test(&device())).unwrap();
+}
+
+#[test]
 fn packed_rows_have_the_loss_they_have_apart() {
     for name in MODELS {
         let expected = &json(&format!("curves/{name}/curves.json"))["packed"];
