@@ -1,6 +1,7 @@
 //! The bridge: a run and its files in, events out. The command line and the page call nothing below it.
 
 mod export;
+mod foreign_tokens;
 mod rows;
 
 pub use export::{ExportWork, export};
@@ -31,18 +32,8 @@ pub type Emit<'a> = &'a mut dyn FnMut(Event) -> Control;
 /// The tokenizer of a model, its generation's end tokens included.
 pub fn tokenizer_of<S: Store>(files: &ModelFiles<'_, S>) -> Result<Tokenizer> {
     let mut tokenizer = Tokenizer::from_files(files.tokenizer()?)?;
-    let eos = files.generation_config().and_then(|config| config.get("eos_token_id"));
-    let ids: Vec<u32> = match eos {
-        Some(serde_json::Value::Array(ids)) => ids.iter().filter_map(token_id).collect(),
-        Some(id) => token_id(id).into_iter().collect(),
-        None => Vec::new(),
-    };
-    tokenizer.extend_eos(ids);
+    tokenizer.extend_eos(files.eos_token_ids());
     Ok(tokenizer)
-}
-
-fn token_id(value: &serde_json::Value) -> Option<u32> {
-    value.as_u64().and_then(|id| u32::try_from(id).ok())
 }
 
 /// What a run works on.
@@ -104,9 +95,12 @@ pub async fn train<M: Store, O: Store>(
         neftune_alpha: run.train.neftune_alpha,
         gradient_checkpointing: run.train.gradient_checkpointing,
     };
+    foreign_tokens::check_rows(&model, tokenizer, "training ", &rows.train)?;
+    foreign_tokens::check_rows(&model, tokenizer, "held-out ", &rows.held_out)?;
+    let pad_id = foreign_tokens::pad_id(&model, tokenizer);
     let mut trainee = Sft { model, options };
     note_ignored_dropout(files.config(), emit);
-    let summary = train_on(&mut trainee, run, tokenizer.pad_id(), rows, store, start, emit).await;
+    let summary = train_on(&mut trainee, run, pad_id, rows, store, start, emit).await;
     let summary = match summary {
         // Step 1 fails before anything is learned.
         Err(Error::NotFinite { step, quantity, value, advice }) if step > 1 => {
@@ -218,8 +212,10 @@ pub async fn evaluate(
     emit: Emit<'_>,
 ) -> Result<EvalReport> {
     let (rows, encoded) = rows::usable(file, tokenizer, &run.data)?;
+    foreign_tokens::check_rows(&model, tokenizer, "", &encoded)?;
     let choices = Choices::of(&rows, &encoded);
-    let held_out = HeldOut::new(encoded, choices, run.train.eval_batch_size, tokenizer.pad_id())?;
+    let pad_id = foreign_tokens::pad_id(&model, tokenizer);
+    let held_out = HeldOut::new(encoded, choices, run.train.eval_batch_size, pad_id)?;
     let sft = Sft { model, options: SftOptions::default() };
     let metrics = eval::evaluate(&sft, &held_out, 0, emit).await?;
     let metrics = metrics.ok_or_else(|| Error::Interrupted("evaluation".into()))?;

@@ -8,6 +8,10 @@ mod cli;
 mod data;
 #[path = "suite/encode.rs"]
 mod encode;
+#[path = "suite/foreign_tokens.rs"]
+mod foreign_tokens;
+#[path = "suite/load.rs"]
+mod load;
 #[path = "suite/models.rs"]
 mod models;
 #[path = "suite/session.rs"]

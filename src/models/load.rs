@@ -6,9 +6,10 @@ use super::layers::{Embedding, Linear, Norm, NormKind, Orientation};
 use super::params::Param;
 use super::spec::Spec;
 use crate::protocol::Event;
-use crate::store::{HostTensor, Store, model_files::ModelFiles};
+use crate::store::{HostTensor, Store, model_files::ModelFiles, shortened};
 use crate::{Error, Result};
 use burn::tensor::{Device, Tensor, TensorData};
+use std::collections::HashSet;
 
 impl CausalLm {
     /// Loads the model onto `device`. Peak memory is the model plus one tensor.
@@ -24,8 +25,38 @@ impl CausalLm {
         check.model(&spec).await?;
         let (errors, total) = (std::mem::take(&mut check.errors), check.done);
         Error::all(errors)?;
+        let used = std::mem::take(&mut check.used);
+        if let Some(message) = unused_tensors(files, &used, &spec) {
+            events(Event::Note { message });
+        }
         let mut read = Loader::new(files, device, events, Step::Read { total });
         read.model(&spec).await
+    }
+}
+
+/// What a file holds beside the weights without meaning anything: buffers that older versions of transformers
+/// saved (the causal mask, the rotary frequencies).
+const BUFFERS: [&str; 3] = [".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq"];
+
+/// A sentence on the tensors that have no place in the architecture. Their number may mean that the files are
+/// not what `config.json` says.
+fn unused_tensors<S: Store>(
+    files: &ModelFiles<'_, S>,
+    used: &HashSet<String>,
+    spec: &Spec,
+) -> Option<String> {
+    const MOST_LISTED: usize = 5;
+    let is_expected = |name: &str| {
+        BUFFERS.iter().any(|buffer| name.ends_with(buffer)) || (spec.tied && name == "lm_head.weight")
+    };
+    let names = files.tensor_names().into_iter().filter(|name| !used.contains(*name) && !is_expected(name));
+    let names: Vec<String> = names.map(shortened).collect();
+    let listed = names.get(..MOST_LISTED).unwrap_or(&names).join(", ");
+    match names.len() {
+        0 => None,
+        1 => Some(format!("1 tensor of the model's files is not used: {listed}")),
+        n if n > MOST_LISTED => Some(format!("{n} tensors of the model's files are not used: {listed} …")),
+        n => Some(format!("{n} tensors of the model's files are not used: {listed}")),
     }
 }
 
@@ -45,6 +76,8 @@ struct Loader<'a, 's, S: Store> {
     events: &'a mut dyn FnMut(Event),
     step: Step,
     errors: Vec<Error>,
+    /// Names of the tensors asked for.
+    used: HashSet<String>,
     done: u64,
 }
 
@@ -55,7 +88,7 @@ impl<'a, 's, S: Store> Loader<'a, 's, S> {
         events: &'a mut dyn FnMut(Event),
         step: Step,
     ) -> Self {
-        Self { files, device, events, step, errors: Vec::new(), done: 0 }
+        Self { files, device, events, step, errors: Vec::new(), used: HashSet::new(), done: 0 }
     }
 
     async fn model(&mut self, spec: &Spec) -> Result<CausalLm> {
@@ -218,6 +251,12 @@ impl<'a, 's, S: Store> Loader<'a, 's, S> {
             ));
             return Ok(None);
         }
+        if info.stored.is_integer() {
+            let found = format!("stored as {:?}", info.stored);
+            self.fault(Error::input(name, found, "weights in F32, F16 or BF16, or a GGUF file"));
+            return Ok(None);
+        }
+        self.used.insert(name.to_owned());
         self.done += info.n_bytes;
         let Step::Read { total } = self.step else { return Ok(None) };
         let host = self.files.tensor(name).await?;

@@ -19,6 +19,11 @@ pub struct Block {
 }
 
 impl StoredType {
+    /// Whether it stores whole numbers or truth values, which are no weights by themselves.
+    pub fn is_integer(self) -> bool {
+        matches!(self, I64 | I32 | I16 | I8 | U8 | Bool)
+    }
+
     /// The type's packing.
     pub fn block(self) -> Block {
         let (n_values, n_bytes) = match self {

@@ -191,7 +191,7 @@ impl Tokenizer {
         &self.eos_ids
     }
 
-    /// Adds ends of generation that other files name: `eos_token_id` of `generation_config.json`.
+    /// Adds ends of generation that the model's other files name.
     pub fn extend_eos(&mut self, ids: impl IntoIterator<Item = u32>) {
         for id in ids {
             if !self.eos_ids.contains(&id) {
