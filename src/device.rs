@@ -32,8 +32,11 @@ fn backends() -> Vec<Backend> {
     let vulkan = Some(DeviceType::Vulkan);
     #[cfg(not(feature = "vulkan"))]
     let vulkan = None;
-    #[cfg(feature = "webgpu")]
+    #[cfg(all(feature = "webgpu", target_arch = "wasm32"))]
     let webgpu = Some(DeviceType::WebGpu);
+    // A native program has no browser: the same shaders, in WGSL, run on the system's own graphics interface.
+    #[cfg(all(feature = "webgpu", not(target_arch = "wasm32")))]
+    let webgpu = Some(DeviceType::Wgpu);
     #[cfg(not(feature = "webgpu"))]
     let webgpu = None;
     vec![
@@ -69,7 +72,10 @@ pub fn open(name: &str) -> Result<Device> {
     };
     found(devices).into_iter().nth(index).ok_or_else(|| Error::Device {
         device: name.into(),
-        problem: "no such device on this machine".into(),
+        problem: match kind {
+            "vulkan" => "no such device on this machine; drivers that compute on the CPU do not count".into(),
+            _ => "no such device on this machine".into(),
+        },
         advice: format!("choose one of: {}", names()),
     })
 }
@@ -88,7 +94,24 @@ pub fn list() -> Vec<DeviceInfo> {
 }
 
 fn found(devices: DeviceType) -> Vec<Device> {
-    Device::enumerate(devices).into_vec()
+    Device::enumerate(devices.clone())
+        .into_vec()
+        .into_iter()
+        .filter(|device| is_sound(&devices, device))
+        .collect()
+}
+
+/// The SPIR-V that the Vulkan backend generates crashes in llvmpipe (Mesa 22.3 and 25.0) and gives wrong matrix
+/// products in SwiftShader; the WGSL of `webgpu` runs in both.
+#[cfg(feature = "vulkan")]
+fn is_sound(devices: &DeviceType, device: &Device) -> bool {
+    let is_software = || device.identity().is_some_and(|identity| identity.physical.is_none());
+    !(matches!(devices, DeviceType::Vulkan) && is_software())
+}
+
+#[cfg(not(feature = "vulkan"))]
+fn is_sound(_: &DeviceType, _: &Device) -> bool {
+    true
 }
 
 #[cfg(any(feature = "cuda", feature = "metal", feature = "vulkan", feature = "webgpu"))]

@@ -61,6 +61,7 @@ pub async fn load_model<S: Store>(
     emit: Emit<'_>,
 ) -> Result<CausalLm> {
     let device = device::open(device)?;
+    crate::ops::self_test(&device).await?;
     let mut model = CausalLm::load(files, &device, &mut |event| _ = emit(event)).await?;
     if let Some(adapter) = adapter {
         model.attach_adapter(adapter)?;

@@ -140,8 +140,8 @@ pub fn build(device: &str) -> Result<PathBuf> {
     if !matches!(backend, "cpu" | "auto") {
         command.args(["--features", backend]);
     }
-    if backend == "vulkan" {
-        setup::vulkan_driver().map_err(anyhow::Error::msg)?;
+    if setup::needs_graphics_driver(backend) {
+        setup::graphics_driver().map_err(anyhow::Error::msg)?;
     }
     let built = run_logged("build", &mut command)?;
     ensure!(built.success, "the build failed:\n{}", built.tail());

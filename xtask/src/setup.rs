@@ -89,11 +89,16 @@ fn apt_install(name: &str, packages: &[&str]) -> Result<(), String> {
     apt(&install, "install").or_else(|_| apt(&["update"], "update").and_then(|()| apt(&install, "install")))
 }
 
+/// Whether a backend, or a device as `webgpu:0`, reaches the device through Vulkan on Linux.
+pub fn needs_graphics_driver(device: &str) -> bool {
+    ["vulkan", "webgpu"].contains(&device.split(':').next().unwrap_or(device))
+}
+
 /// Makes sure that a Vulkan driver is there: a GPU's own, else llvmpipe, which runs on the CPU.
 ///
 /// # Errors
 /// A sentence that says what is missing.
-pub fn vulkan_driver() -> Result<(), String> {
+pub fn graphics_driver() -> Result<(), String> {
     let has_driver = || {
         VULKAN_DRIVERS
             .iter()

@@ -155,8 +155,8 @@ fn wasm(_: &Args) -> Result<Verdict> {
 }
 
 fn tests(args: &Args) -> Result<Verdict> {
-    if args.device.as_deref() == Some("vulkan")
-        && let Err(reason) = setup::vulkan_driver()
+    if args.device.as_deref().is_some_and(setup::needs_graphics_driver)
+        && let Err(reason) = setup::graphics_driver()
     {
         return Ok(Verdict::failed(reason));
     }
