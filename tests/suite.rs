@@ -4,6 +4,8 @@
 mod adapter;
 #[path = "suite/cli.rs"]
 mod cli;
+#[path = "suite/cli_models.rs"]
+mod cli_models;
 #[path = "suite/data.rs"]
 mod data;
 #[path = "suite/encode.rs"]
