@@ -22,5 +22,7 @@ mod session;
 mod store;
 #[path = "suite/support.rs"]
 mod support;
+#[path = "suite/template_time.rs"]
+mod template_time;
 #[path = "suite/tokenizer.rs"]
 mod tokenizer;
