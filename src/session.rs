@@ -3,9 +3,11 @@
 mod export;
 mod foreign_tokens;
 mod rows;
+mod template_time;
 
 pub use export::{ExportWork, export};
 pub use rows::{DataFile, Prepared, encode_rows, prepare};
+pub use template_time::stop_template_clock;
 
 use crate::config::Run;
 use crate::data::batches::{BatchPlan, Batches};
@@ -99,6 +101,7 @@ pub async fn train<M: Store, O: Store>(
     foreign_tokens::check_rows(&model, tokenizer, "training ", &rows.train)?;
     foreign_tokens::check_rows(&model, tokenizer, "held-out ", &rows.held_out)?;
     let pad_id = foreign_tokens::pad_id(&model, tokenizer);
+    template_time::save(tokenizer, store, start).await?;
     let mut trainee = Sft { model, options };
     note_ignored_dropout(files.config(), emit);
     let summary = train_on(&mut trainee, run, pad_id, rows, store, start, emit).await;

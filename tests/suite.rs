@@ -4,6 +4,8 @@
 mod adapter;
 #[path = "suite/cli.rs"]
 mod cli;
+#[path = "suite/cli_models.rs"]
+mod cli_models;
 #[path = "suite/data.rs"]
 mod data;
 #[path = "suite/encode.rs"]
@@ -20,5 +22,7 @@ mod session;
 mod store;
 #[path = "suite/support.rs"]
 mod support;
+#[path = "suite/template_time.rs"]
+mod template_time;
 #[path = "suite/tokenizer.rs"]
 mod tokenizer;

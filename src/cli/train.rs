@@ -51,16 +51,17 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
     run.validate()?;
     let adapter = run.adapter.as_deref().map(adapter::load).transpose()?;
     let mut progress = Progress::new(json(matches));
+    let out = FileStore::new(&run.out);
     let start = if matches.get_flag("resume") { Start::Resume } else { Start::Fresh };
     let opened = open::model(&run.model, &mut progress)?;
     let files = opened.files()?;
-    let tokenizer = session::tokenizer_of(&files)?;
+    let mut tokenizer = session::tokenizer_of(&files)?;
+    native::block_on(session::stop_template_clock(&mut tokenizer, &out, start))?;
     let rows = prepare(&run, &tokenizer)?;
     if json(matches) == Json::No {
         eprint!("{}", rows.report);
     }
     stop::listen()?;
-    let out = FileStore::new(&run.out);
     let work = session::Work { run: &run, files: &files, tokenizer: &tokenizer, adapter, store: &out };
     let outcome = native::block_on(session::train(work, rows, start, &mut |event| {
         progress.event(&event);

@@ -38,6 +38,11 @@ impl CausalLm {
 /// saved (the causal mask, the rotary frequencies).
 const BUFFERS: [&str; 3] = [".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq"];
 
+/// Whether a tensor of a file is a weight of its own, rather than a buffer or the embedding once more.
+pub(super) fn is_weight(name: &str, is_tied: bool) -> bool {
+    !BUFFERS.iter().any(|buffer| name.ends_with(buffer)) && !(is_tied && name == "lm_head.weight")
+}
+
 /// A sentence on the tensors that have no place in the architecture. Their number may mean that the files are
 /// not what `config.json` says.
 fn unused_tensors<S: Store>(
@@ -46,10 +51,8 @@ fn unused_tensors<S: Store>(
     spec: &Spec,
 ) -> Option<String> {
     const MOST_LISTED: usize = 5;
-    let is_expected = |name: &str| {
-        BUFFERS.iter().any(|buffer| name.ends_with(buffer)) || (spec.tied && name == "lm_head.weight")
-    };
-    let names = files.tensor_names().into_iter().filter(|name| !used.contains(*name) && !is_expected(name));
+    let unused = |name: &&str| !used.contains(*name) && is_weight(name, spec.tied);
+    let names = files.tensor_names().into_iter().filter(unused);
     let names: Vec<String> = names.map(shortened).collect();
     let listed = names.get(..MOST_LISTED).unwrap_or(&names).join(", ");
     match names.len() {
@@ -252,7 +255,7 @@ impl<'a, 's, S: Store> Loader<'a, 's, S> {
             return Ok(None);
         }
         if info.stored.is_integer() {
-            let found = format!("stored as {:?}", info.stored);
+            let found = format!("stored as {}", info.stored.name());
             self.fault(Error::input(name, found, "weights in F32, F16 or BF16, or a GGUF file"));
             return Ok(None);
         }

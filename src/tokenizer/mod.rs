@@ -236,6 +236,20 @@ impl Tokenizer {
         self.template.is_some()
     }
 
+    /// Makes the chat template's time stand still, at `unix_secs` or at the present; nothing changes where the
+    /// template does not ask for the time.
+    pub fn stop_template_clock(&mut self, unix_secs: Option<u64>) {
+        if let Some(template) = &mut self.template {
+            template.stop_clock(unix_secs);
+        }
+    }
+
+    /// The time at which the chat template's clock stands, in seconds of Unix; `None` while it runs or where there
+    /// is none.
+    pub fn template_time(&self) -> Option<u64> {
+        self.template.as_ref().and_then(ChatTemplate::time)
+    }
+
     /// A conversation as text.
     pub fn render_chat(&self, messages: &[Message], prompt: GenerationPrompt) -> Result<String> {
         Ok(self.render_chat_spans(messages, prompt)?.text)

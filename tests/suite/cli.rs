@@ -9,7 +9,7 @@ use std::process::{Command, Output, Stdio};
 use tempfile::TempDir;
 
 /// A folder with a tiny Llama, its tokenizer and 24 rows.
-fn workplace() -> TempDir {
+pub fn workplace() -> TempDir {
     let dir = TempDir::new().unwrap();
     let model = dir.path().join("tiny");
     std::fs::create_dir(&model).unwrap();
@@ -32,14 +32,14 @@ fn attune(dir: &Path, arguments: &str) -> Command {
     command
 }
 
-fn done(dir: &Path, arguments: &str) -> String {
+pub fn done(dir: &Path, arguments: &str) -> String {
     let Output { status, stdout, stderr } = attune(dir, arguments).output().unwrap();
     assert!(status.success(), "attune {arguments}: {status}\n{}", String::from_utf8_lossy(&stderr));
     String::from_utf8(stdout).unwrap()
 }
 
 /// The message on standard error; the program must end with `code` and without a panic.
-fn refused(dir: &Path, arguments: &str, code: i32) -> String {
+pub fn refused(dir: &Path, arguments: &str, code: i32) -> String {
     let Output { status, stderr, .. } = attune(dir, arguments).output().unwrap();
     let message = String::from_utf8(stderr).unwrap();
     assert_eq!(status.code(), Some(code), "attune {arguments}: {message}");
