@@ -4,10 +4,11 @@ mod export;
 mod rows;
 
 pub use export::{ExportWork, export};
-pub use rows::{DataFile, Prepared, encode_rows, prepare};
+pub use rows::{Checked, DataFile, Prepared, check, prepare};
 
 use crate::config::Run;
 use crate::data::batches::{BatchPlan, Batches};
+use crate::data::check::Part;
 use crate::device;
 use crate::eval::{self, Choices, HeldOut};
 use crate::models::{Adapter, CausalLm};
@@ -89,7 +90,7 @@ pub async fn train<M: Store, O: Store>(
 ) -> Result<TrainSummary> {
     let Work { run, files, tokenizer, adapter, store } = work;
     run.validate()?;
-    let run = &export::continued(run, adapter.as_ref())?;
+    let run = &in_force(run, adapter.as_ref())?;
     let is_continued = adapter.is_some();
     let mut model = load_model(&run.device, files, adapter, emit).await?;
     if !is_continued {
@@ -104,6 +105,15 @@ pub async fn train<M: Store, O: Store>(
     let summary = train_on(&mut trainee, run, tokenizer.pad_id(), rows, store, start, emit).await?;
     export::save_result(&trainee.model, run, files, tokenizer, store, emit).await?;
     Ok(summary)
+}
+
+/// The run with every setting as it is in force: what the run's folder records, and what a resumption is compared
+/// with.
+fn in_force(run: &Run, adapter: Option<&Adapter>) -> Result<Run> {
+    let mut run = export::continued(run, adapter)?;
+    run.train.learning_rate = Some(run.learning_rate());
+    run.device = device::resolve(&run.device)?;
+    Ok(run)
 }
 
 /// Trains `model`, whose method is attached, on prepared rows. `store` is the run's folder.
@@ -149,12 +159,14 @@ pub struct EvalReport {
     pub metrics: EvalMetrics,
     /// Rows evaluated.
     pub n_rows: usize,
+    /// Rows left out.
+    pub n_bad_rows: usize,
 }
 
-/// Evaluates `model` on every usable row of a file.
+/// Evaluates `model` on every usable row of a file, and emits the report on them.
 ///
 /// # Errors
-/// Bad rows, unless `skip_bad_rows`; [`Error::Interrupted`] where `emit` asked to stop.
+/// Faults of the file; bad rows, unless `skip_bad_rows`; [`Error::Interrupted`] where `emit` asked to stop.
 pub async fn evaluate(
     model: CausalLm,
     run: &Run,
@@ -162,11 +174,11 @@ pub async fn evaluate(
     file: &DataFile,
     emit: Emit<'_>,
 ) -> Result<EvalReport> {
-    let (rows, encoded) = rows::usable(file, tokenizer, &run.data)?;
-    let choices = Choices::of(&rows, &encoded);
+    let Part { read, encoded } = rows::usable(file, tokenizer, &run.data, emit)?;
+    let choices = Choices::of(&read.rows, &encoded);
     let held_out = HeldOut::new(encoded, choices, run.train.eval_batch_size, tokenizer.pad_id())?;
     let sft = Sft { model, options: SftOptions::default() };
     let metrics = eval::evaluate(&sft, &held_out, 0, emit).await?;
     let metrics = metrics.ok_or_else(|| Error::Interrupted("evaluation".into()))?;
-    Ok(EvalReport { metrics, n_rows: held_out.n_rows() })
+    Ok(EvalReport { metrics, n_rows: held_out.n_rows(), n_bad_rows: read.n_bad_rows })
 }

@@ -4,12 +4,20 @@
 mod adapter;
 #[path = "suite/cli.rs"]
 mod cli;
+#[path = "suite/cli_data.rs"]
+mod cli_data;
+#[path = "suite/cli_talk.rs"]
+mod cli_talk;
 #[path = "suite/data.rs"]
 mod data;
 #[path = "suite/encode.rs"]
 mod encode;
 #[path = "suite/models.rs"]
 mod models;
+#[path = "suite/program.rs"]
+mod program;
+#[path = "suite/rows.rs"]
+mod rows;
 #[path = "suite/session.rs"]
 mod session;
 #[path = "suite/store.rs"]

@@ -2,8 +2,8 @@
 
 use super::progress::{Json, Progress};
 use super::{json, paint, required};
+use attune::Result;
 use attune::native::{self, ModelEntry};
-use attune::{Error, Result};
 use clap::{Arg, ArgMatches, Command};
 
 /// The arguments of `models`.
@@ -70,9 +70,7 @@ fn fetch(name: &str, json: Json) -> Result<()> {
 
 fn show(entry: &ModelEntry, json: Json) -> Result<()> {
     if json == Json::Yes {
-        let text = serde_json::to_string(entry).map_err(|error| Error::Internal(error.to_string()))?;
-        paint::line(&text);
-        return Ok(());
+        return paint::json(entry);
     }
     let path = entry.path.as_ref().map_or("not fetched yet".into(), |path| path.display().to_string());
     for (what, text) in [
