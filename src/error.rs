@@ -1,6 +1,7 @@
 //! The one error type of the core. Variants are told apart by what the user can do next, and each
 //! message says what happened, where, and what was expected.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 /// Result of everything in the core that can fail.
@@ -102,7 +103,7 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Input { .. } | Self::Inputs(_) | Self::Unsupported { .. } => 2,
-            Self::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => 2,
+            Self::Io { source, .. } if is_for_the_user(source.kind()) => 2,
             Self::Device { .. } => 2,
             Self::Io { .. }
             | Self::Network { .. }
@@ -117,6 +118,40 @@ fn at_step(step: usize) -> String {
     if step == 0 { String::new() } else { format!("step {step}: ") }
 }
 
+/// Whether another path, other permissions or more space would have helped.
+fn is_for_the_user(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::NotFound
+            | ErrorKind::PermissionDenied
+            | ErrorKind::AlreadyExists
+            | ErrorKind::NotADirectory
+            | ErrorKind::IsADirectory
+            | ErrorKind::ReadOnlyFilesystem
+            | ErrorKind::InvalidFilename
+            | ErrorKind::InvalidInput
+            // A text that is not UTF-8.
+            | ErrorKind::InvalidData
+            | ErrorKind::StorageFull
+            | ErrorKind::QuotaExceeded
+            | ErrorKind::FileTooLarge
+    )
+}
+
 fn join_lines(errors: &[Error]) -> String {
     errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_user_can_mend_is_exit_code_2() {
+        let code = |kind: ErrorKind| Error::io("write", "x", kind.into()).exit_code();
+        for kind in [ErrorKind::StorageFull, ErrorKind::IsADirectory, ErrorKind::PermissionDenied] {
+            assert_eq!(code(kind), 2, "{kind}");
+        }
+        assert_eq!(code(ErrorKind::Other), 1);
+    }
 }

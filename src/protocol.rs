@@ -1,6 +1,7 @@
 //! What a session is told and what it tells: plain data, the same for the page, the command line
 //! and files. Field names are those of `metrics.jsonl`.
 
+use crate::data::check::Report;
 use serde::{Deserialize, Serialize};
 
 /// The listener's answer to an [`Event`].
@@ -30,6 +31,8 @@ pub enum Event {
         /// The sentence.
         message: String,
     },
+    /// The rows were read: what is wrong with them, what is kept, how long they are.
+    Data(Box<Report>),
     /// An optimizer step is done.
     Step(StepMetrics),
     /// Held-out rows were evaluated.

@@ -6,11 +6,12 @@ mod rows;
 mod template_time;
 
 pub use export::{ExportWork, export};
-pub use rows::{DataFile, Prepared, encode_rows, prepare};
+pub use rows::{Checked, DataFile, Prepared, check, prepare};
 pub use template_time::stop_template_clock;
 
 use crate::config::Run;
 use crate::data::batches::{BatchPlan, Batches};
+use crate::data::check::Part;
 use crate::device;
 use crate::eval::{self, Choices, HeldOut};
 use crate::methods::MethodConfig;
@@ -84,7 +85,7 @@ pub async fn train<M: Store, O: Store>(
 ) -> Result<TrainSummary> {
     let Work { run, files, tokenizer, adapter, store } = work;
     run.validate()?;
-    let run = &export::continued(run, adapter.as_ref())?;
+    let run = &in_force(run, adapter.as_ref())?;
     if start == Start::Fresh || store.size(RUN_FILE).await?.is_none() {
         refuse_used_folder(store).await?;
     }
@@ -159,6 +160,15 @@ fn note_ignored_dropout(config: &serde_json::Value, emit: Emit<'_>) {
     }
 }
 
+/// The run with every setting as it is in force: what the run's folder records, and what a resumption is compared
+/// with.
+fn in_force(run: &Run, adapter: Option<&Adapter>) -> Result<Run> {
+    let mut run = export::continued(run, adapter)?;
+    run.train.learning_rate = Some(run.learning_rate());
+    run.device = device::resolve(&run.device)?;
+    Ok(run)
+}
+
 /// Trains `model`, whose method is attached, on prepared rows. `store` is the run's folder.
 ///
 /// # Errors
@@ -202,12 +212,14 @@ pub struct EvalReport {
     pub metrics: EvalMetrics,
     /// Rows evaluated.
     pub n_rows: usize,
+    /// Rows left out.
+    pub n_bad_rows: usize,
 }
 
-/// Evaluates `model` on every usable row of a file.
+/// Evaluates `model` on every usable row of a file, and emits the report on them.
 ///
 /// # Errors
-/// Bad rows, unless `skip_bad_rows`; [`Error::Interrupted`] where `emit` asked to stop.
+/// Faults of the file; bad rows, unless `skip_bad_rows`; [`Error::Interrupted`] where `emit` asked to stop.
 pub async fn evaluate(
     model: CausalLm,
     run: &Run,
@@ -215,9 +227,9 @@ pub async fn evaluate(
     file: &DataFile,
     emit: Emit<'_>,
 ) -> Result<EvalReport> {
-    let (rows, encoded) = rows::usable(file, tokenizer, &run.data)?;
+    let Part { read, encoded } = rows::usable(file, tokenizer, &run.data, emit)?;
     foreign_tokens::check_rows(&model, tokenizer, "", &encoded)?;
-    let choices = Choices::of(&rows, &encoded);
+    let choices = Choices::of(&read.rows, &encoded);
     let pad_id = foreign_tokens::pad_id(&model, tokenizer);
     let held_out = HeldOut::new(encoded, choices, run.train.eval_batch_size, pad_id)?;
     let sft = Sft { model, options: SftOptions::default() };
@@ -231,5 +243,5 @@ pub async fn evaluate(
             advice: "the weights are damaged, or the adapter diverged: use an earlier one".into(),
         });
     }
-    Ok(EvalReport { metrics, n_rows: held_out.n_rows() })
+    Ok(EvalReport { metrics, n_rows: held_out.n_rows(), n_bad_rows: read.n_bad_rows })
 }

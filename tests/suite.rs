@@ -4,8 +4,12 @@
 mod adapter;
 #[path = "suite/cli.rs"]
 mod cli;
+#[path = "suite/cli_data.rs"]
+mod cli_data;
 #[path = "suite/cli_models.rs"]
 mod cli_models;
+#[path = "suite/cli_talk.rs"]
+mod cli_talk;
 #[path = "suite/data.rs"]
 mod data;
 #[path = "suite/encode.rs"]
@@ -16,6 +20,10 @@ mod foreign_tokens;
 mod load;
 #[path = "suite/models.rs"]
 mod models;
+#[path = "suite/program.rs"]
+mod program;
+#[path = "suite/rows.rs"]
+mod rows;
 #[path = "suite/session.rs"]
 mod session;
 #[path = "suite/store.rs"]

@@ -38,7 +38,7 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
 fn list(json: Json) -> Result<()> {
     for entry in native::list_models()? {
         match json {
-            Json::Yes => paint::line(&object(&entry)?),
+            Json::Yes => paint::json(&entry)?,
             Json::No => {
                 let place = if entry.path.is_some() { "here" } else { "to fetch" };
                 let description = entry.description.unwrap_or_default();
@@ -84,7 +84,7 @@ fn info(name: &str, json: Json) -> Result<()> {
     let is_supported = description.as_ref().map(ModelDescription::is_loadable);
     let info = Info { entry, description, is_supported };
     match json {
-        Json::Yes => paint::line(&object(&info)?),
+        Json::Yes => paint::json(&info)?,
         Json::No => show(&info),
     }
     Ok(())
@@ -104,10 +104,6 @@ fn describe(entry: &ModelEntry) -> Result<Option<ModelDescription>> {
         }
         Err(error) => Err(error),
     }
-}
-
-fn object(value: &impl serde::Serialize) -> Result<String> {
-    serde_json::to_string(value).map_err(|error| Error::Internal(error.to_string()))
 }
 
 fn show(Info { entry, description, .. }: &Info) {

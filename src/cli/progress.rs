@@ -55,13 +55,14 @@ impl Progress {
     /// Shows one event.
     pub fn event(&mut self, event: &Event) {
         match self.audience {
-            Audience::Nobody => return,
+            Audience::Nobody => return Self::left_out(event),
             Audience::Program => return self.json(event),
             Audience::Terminal | Audience::Log => {}
         }
         match event {
             Event::Progress { task, done, total } => self.progress(task, *done, *total),
             Event::Note { message } => self.say(message),
+            Event::Data(report) => self.say(report.to_string().trim_end()),
             Event::Step(step) => self.step(step),
             Event::Eval(eval) => self.say(&eval_line(eval)),
             Event::Checkpoint { step, path, best } => {
@@ -79,6 +80,13 @@ impl Progress {
     pub fn finish(&mut self) {
         if let Some(Bar { bar, .. }) = self.bar.take() {
             bar.finish_and_clear();
+        }
+    }
+
+    /// Bad rows are told in any case: the one object of the command cannot tell them.
+    fn left_out(event: &Event) {
+        if let Event::Data(report) = event {
+            report.problems.iter().for_each(|problem| eprintln!("{problem}"));
         }
     }
 
@@ -114,8 +122,8 @@ impl Progress {
             return;
         }
         let begins = self.bar.is_none() && self.due();
-        if total > 0 && (done >= total || begins) {
-            eprintln!("{task}: {} %", 100 * done.min(total) / total);
+        if begins || (total > 0 && done >= total) {
+            eprintln!("{}", progress_line(task, done, total));
         }
     }
 
@@ -194,6 +202,14 @@ fn clock(secs: f64) -> String {
     if hours > 0 { format!("{hours}:{minutes:02}:{secs:02}") } else { format!("{minutes}:{secs:02}") }
 }
 
+fn progress_line(task: &str, done: u64, total: u64) -> String {
+    match total {
+        // Only downloads do not know their end.
+        0 => format!("{task}: {:.1} MB so far", done as f64 / 1e6),
+        total => format!("{task}: {} %", 100 * done.min(total) / total),
+    }
+}
+
 fn eval_line(eval: &EvalMetrics) -> String {
     let accuracy = eval
         .eval_accuracy
@@ -245,6 +261,12 @@ mod tests {
     fn times_and_numbers_read_well() {
         assert_eq!([59.6, 61.0, 3723.0].map(clock), ["1:00", "1:01", "1:02:03"]);
         assert_eq!([7, 999, 1000, 1_234_567].map(grouped), ["7", "999", "1,000", "1,234,567"]);
+    }
+
+    #[test]
+    fn progress_without_a_known_end_is_told_too() {
+        assert_eq!(progress_line("fetching", 12_345_678, 0), "fetching: 12.3 MB so far");
+        assert_eq!(progress_line("fetching", 5, 4), "fetching: 100 %");
     }
 
     #[test]

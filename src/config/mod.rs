@@ -103,7 +103,7 @@ settings! {
         /// Rows in one forward pass.
         batch_size: usize = 8,
         /// Forward passes summed into one optimizer step.
-        gradient_accumulation_steps "gradient-accumulation": usize = 1,
+        gradient_accumulation_steps: usize = 1,
         /// Recompute each layer in the backward pass instead of keeping its activations.
         gradient_checkpointing: bool = false,
         /// Probability mass spread over all tokens, as in Szegedy et al. 1512.00567.

@@ -21,7 +21,7 @@ pub mod batches;
 pub use records::RowsRead;
 
 /// Where a row came from, for messages.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Place {
     /// File as the user named it.
     pub file: String,

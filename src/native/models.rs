@@ -102,8 +102,23 @@ pub fn resolve_model(name: &str, check: Check, events: Events) -> Result<(FileSt
         return local_model(&alias.fetch(&cache_dir()?, &Fetcher::from_environment(), events)?);
     }
     match HubId::parse(name)? {
-        Some(id) => local_model(&Hub::from_environment()?.fetch(&id, check, events)?),
+        Some(id) => {
+            let fetched = Hub::from_environment()?.fetch(&id, check, events);
+            local_model(&fetched.map_err(|error| not_here_either(name, error))?)
+        }
         None => Err(unknown(name)),
+    }
+}
+
+/// A mistyped path looks like a repository, so a failed request says that there is no such path. (A hub that
+/// answers has said so already.)
+fn not_here_either(name: &str, error: Error) -> Error {
+    match error {
+        Error::Network { url, problem } => Error::Network {
+            url,
+            problem: format!("{problem}; a local folder or file {name} does not exist either"),
+        },
+        other => other,
     }
 }
 

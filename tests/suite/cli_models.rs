@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // a test may fail
 
-use crate::cli::{done, refused, workplace};
+use crate::program::{done, refused, workplace};
 use crate::support::{fixtures, json};
 use serde_json::Value;
 

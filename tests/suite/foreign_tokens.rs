@@ -50,7 +50,7 @@ fn train(base: &MemoryStore, file: &DataFile, held_out: Option<&DataFile>) -> Re
     block_on(async {
         let files = ModelFiles::open(base, "").await?;
         let tokenizer = session::tokenizer_of(&files)?;
-        let rows = session::prepare(&run, file, held_out, &tokenizer)?;
+        let rows = session::prepare(&run, file, held_out, &tokenizer, &mut |_| Control::Continue)?;
         let work = Work { run: &run, files: &files, tokenizer: &tokenizer, adapter: None, store: &out };
         let mut emit = |event| {
             events.push(event);

@@ -33,7 +33,7 @@ fn train(run: &Run, adapter: Option<Adapter>) -> Result<MemoryStore> {
     block_on(async {
         let files = ModelFiles::open(&base, "").await?;
         let tokenizer = session::tokenizer_of(&files)?;
-        let rows = session::prepare(run, &rows, None, &tokenizer)?;
+        let rows = session::prepare(run, &rows, None, &tokenizer, &mut |_| Control::Continue)?;
         let work = Work { run, files: &files, tokenizer: &tokenizer, adapter, store: &out };
         session::train(work, rows, Start::Fresh, &mut |_| Control::Continue).await
     })?;
@@ -98,7 +98,8 @@ fn accuracy_is_the_share_of_answers_with_the_largest_logit_of_all_answers() {
     let base = model_folder("llama");
     let files = block_on(ModelFiles::open(&base, "")).unwrap();
     let tokenizer = session::tokenizer_of(&files).unwrap();
-    let rows = session::prepare(&run, &questions(), None, &tokenizer).unwrap().train;
+    let rows =
+        session::prepare(&run, &questions(), None, &tokenizer, &mut |_| Control::Continue).unwrap().train;
     let model = load(&base);
 
     let first_target = |row: &Encoded| row.loss_weights.iter().position(|&w| w > 0.0).unwrap();
@@ -131,7 +132,7 @@ fn a_fresh_run_replaces_neither_a_run_nor_a_model_nor_an_adapter() {
         block_on(async {
             let files = ModelFiles::open(&base, "").await?;
             let tokenizer = session::tokenizer_of(&files)?;
-            let rows = session::prepare(run, &rows, None, &tokenizer)?;
+            let rows = session::prepare(run, &rows, None, &tokenizer, &mut |_| Control::Continue)?;
             let work = Work { run, files: &files, tokenizer: &tokenizer, adapter: None, store: out };
             session::train(work, rows, Start::Fresh, &mut |_| Control::Continue).await
         })
@@ -163,7 +164,7 @@ fn a_run_that_diverges_leaves_the_last_good_adapter() {
     let error = block_on(async {
         let files = ModelFiles::open(&base, "").await?;
         let tokenizer = session::tokenizer_of(&files)?;
-        let rows = session::prepare(&diverging, &questions(), None, &tokenizer)?;
+        let rows = session::prepare(&diverging, &questions(), None, &tokenizer, &mut |_| Control::Continue)?;
         let work = Work { run: &diverging, files: &files, tokenizer: &tokenizer, adapter: None, store: &out };
         session::train(work, rows, Start::Fresh, &mut |_| Control::Continue).await
     });

@@ -48,7 +48,7 @@ fn train(base: &MemoryStore, out: &MemoryStore, start: Start, n_steps: usize) ->
     let mut done = 0;
     let outcome = block_on(async {
         let files = ModelFiles::open(base, "").await?;
-        let rows = session::prepare(&run, &file, None, &tokenizer)?;
+        let rows = session::prepare(&run, &file, None, &tokenizer, &mut |_| Control::Continue)?;
         let work = Work { run: &run, files: &files, tokenizer: &tokenizer, adapter: None, store: out };
         let mut emit = |event| {
             done += usize::from(matches!(event, Event::Step(_)));
