@@ -121,7 +121,7 @@ pub(super) fn usable(
 
 /// Why a file cannot be used as it is. The report lists every bad row, so they are only counted here.
 fn refusals(file: &DataFile, part: &mut Part, config: &DataConfig) -> Vec<Error> {
-    let RowsRead { faults, problems, n_bad_rows, .. } = &mut part.read;
+    let RowsRead { rows, faults, problems, n_bad_rows, .. } = &mut part.read;
     if !faults.is_empty() {
         return std::mem::take(faults);
     }
@@ -130,7 +130,7 @@ fn refusals(file: &DataFile, part: &mut Part, config: &DataConfig) -> Vec<Error>
         let expected = "none; data.skip_bad_rows (--skip-bad-rows) leaves bad rows out";
         return vec![Error::input(&file.name, found, expected)];
     }
-    if part.read.rows.is_empty() {
+    if rows.is_empty() {
         let first = problems.first().map_or(String::new(), |first| format!(" ({first})"));
         let expected = "at least one row with a token that carries loss";
         return vec![Error::input(&file.name, format!("no usable row{first}"), expected)];
