@@ -15,7 +15,8 @@ const JSON_EVERY: Duration = Duration::from_millis(500);
 pub struct Progress {
     audience: Audience,
     bar: Option<Bar>,
-    shown: Option<Instant>,
+    /// When a line, or an event of progress, was last printed.
+    shown: Instant,
     first_step: Option<(usize, Instant)>,
 }
 
@@ -40,7 +41,8 @@ impl Progress {
             Json::No if std::io::stderr().is_terminal() => Audience::Terminal,
             Json::No => Audience::Log,
         };
-        Self { audience, bar: None, shown: None, first_step: None }
+        // What is over at once needs no line but its last.
+        Self { audience, bar: None, shown: Instant::now(), first_step: None }
     }
 
     /// For a command that prints one object: people see its progress, a program only the object.
@@ -93,10 +95,10 @@ impl Progress {
     fn json(&mut self, event: &Event) {
         if let Event::Progress { done, total, .. } = event {
             let ends = done >= total && *total > 0;
-            if !ends && self.shown.is_some_and(|shown| shown.elapsed() < JSON_EVERY) {
+            if !ends && self.shown.elapsed() < JSON_EVERY {
                 return;
             }
-            self.shown = Some(Instant::now());
+            self.shown = Instant::now();
         }
         match serde_json::to_string(event) {
             Ok(text) => paint::line(&text),
@@ -150,10 +152,10 @@ impl Progress {
 
     /// Whether enough time has passed since the last line; counts as one printed when it has.
     fn due(&mut self) -> bool {
-        if self.shown.is_some_and(|shown| shown.elapsed() < LINE_EVERY) {
+        if self.shown.elapsed() < LINE_EVERY {
             return false;
         }
-        self.shown = Some(Instant::now());
+        self.shown = Instant::now();
         true
     }
 
