@@ -40,7 +40,8 @@ const BUFFERS: [&str; 3] = [".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_
 
 /// Whether a tensor of a file is a weight of its own, rather than a buffer or the embedding once more.
 pub(super) fn is_weight(name: &str, is_tied: bool) -> bool {
-    !BUFFERS.iter().any(|buffer| name.ends_with(buffer)) && !(is_tied && name == "lm_head.weight")
+    let is_embedding_again = is_tied && name == "lm_head.weight";
+    !is_embedding_again && !BUFFERS.iter().any(|buffer| name.ends_with(buffer))
 }
 
 /// A sentence on the tensors that have no place in the architecture. Their number may mean that the files are
