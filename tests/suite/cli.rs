@@ -222,3 +222,28 @@ fn wrong_input_is_refused_by_place_with_exit_code_2() {
     assert!(refused(dir, "generate --model cut.gguf --prompt a", 2).contains("cut.gguf"));
     assert!(refused(dir, "generate --model no/such@thing!/ --prompt a", 2).contains("no/such"));
 }
+
+/// A limit on the size of files is what a full disk is to a program: writes fail from some byte on.
+#[cfg(unix)]
+#[test]
+fn a_full_disk_stops_a_run_with_a_word_and_the_run_goes_on_once_there_is_room() {
+    let dir = workplace();
+    let dir = dir.path();
+    let train = format!("{TRAIN} --out run --max-steps 6");
+    let mut limited = std::process::Command::new("bash");
+    // 16 blocks of 1,024 bytes: enough for metrics and run file, too little for a checkpoint.
+    let script = "trap '' XFSZ; ulimit -f 16; exec \"$0\" \"$@\"";
+    limited.args(["-c", script, env!("CARGO_BIN_EXE_attune")]).args(train.split_whitespace());
+    limited.current_dir(dir).env("ATTUNE_CACHE", dir.join("cache"));
+    let message = crate::program::refusal(&mut limited, 2);
+    assert!(message.contains("could not") && message.contains("checkpoint"), "{message}");
+    let left: Vec<String> = std::fs::read_dir(dir.join("run"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.ends_with(".safetensors") || name.ends_with(".tmp"))
+        .collect();
+    assert!(left.is_empty(), "{left:?} are half-written");
+    done(dir, &format!("{train} --resume"));
+    assert_eq!(metric(&dir.join("run"), "loss").len(), 6);
+    assert!(dir.join("run/adapter_model.safetensors").exists());
+}
