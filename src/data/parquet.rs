@@ -215,9 +215,9 @@ mod tests {
         let bytes = file(FLAT, &[vec![(text.as_str(), 0, 0); 3000]]);
         assert!(bytes.len() < 10_000, "the file is small: {}", bytes.len());
         let refused = read_within(&bytes, Shape::Text, 1_000_000);
-        assert_eq!(refused.problems.iter().map(ToString::to_string).collect::<Vec<_>>(), [TOO_MUCH]);
+        assert_eq!(refused.faults.iter().map(ToString::to_string).collect::<Vec<_>>(), [TOO_MUCH]);
         let whole = read_within(&bytes, Shape::Text, 4_000_000);
-        assert_eq!((whole.rows.len(), whole.problems.len()), (3000, 0), "rows beyond one portion are read");
+        assert_eq!((whole.rows.len(), whole.faults.len()), (3000, 0), "rows beyond one portion are read");
     }
 
     #[test]
@@ -225,7 +225,7 @@ mod tests {
         let text = "x".repeat(1000);
         let bytes = file(FLAT, &vec![vec![(text.as_str(), 0, 0); 600]; 2]);
         let read = read_within(&bytes, Shape::Text, 1_000_000);
-        assert_eq!(read.problems[0].to_string(), TOO_MUCH);
+        assert_eq!(read.faults[0].to_string(), TOO_MUCH);
     }
 
     #[test]
@@ -235,6 +235,6 @@ mod tests {
         let bytes = file(schema, &[row]);
         assert!(bytes.len() < 10_000, "the file is small: {}", bytes.len());
         let read = read_within(&bytes, Shape::Text, 1_000_000);
-        assert_eq!(read.problems[0].to_string(), TOO_MUCH);
+        assert_eq!(read.faults[0].to_string(), TOO_MUCH);
     }
 }
