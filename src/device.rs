@@ -2,11 +2,9 @@
 
 #[cfg(all(feature = "webgpu", target_arch = "wasm32"))]
 mod browser;
-mod self_test;
 
 #[cfg(all(feature = "webgpu", target_arch = "wasm32"))]
 pub use browser::acquire;
-pub use self_test::self_test;
 
 use crate::{Error, Result};
 use burn::tensor::{Device, DeviceType};
@@ -40,8 +38,11 @@ fn backends() -> Vec<Backend> {
     let vulkan = Some(DeviceType::Vulkan);
     #[cfg(not(feature = "vulkan"))]
     let vulkan = None;
-    #[cfg(feature = "webgpu")]
+    #[cfg(all(feature = "webgpu", target_arch = "wasm32"))]
     let webgpu = Some(DeviceType::WebGpu);
+    // A native program has no browser: the same shaders, in WGSL, run on the system's own graphics interface.
+    #[cfg(all(feature = "webgpu", not(target_arch = "wasm32")))]
+    let webgpu = Some(DeviceType::Wgpu);
     #[cfg(not(feature = "webgpu"))]
     let webgpu = None;
     vec![
@@ -58,13 +59,32 @@ fn backends() -> Vec<Backend> {
 /// # Errors
 /// [`Error::Device`] for an unknown name, a backend that is not built in, or a device that is not there.
 pub fn open(name: &str) -> Result<Device> {
+    locate(name).map(|located| located.device)
+}
+
+/// The name, as [`list`] prints it, of the device that [`open`] would open.
+///
+/// # Errors
+/// As [`open`].
+pub fn resolve(name: &str) -> Result<String> {
+    locate(name).map(|located| located.name)
+}
+
+struct Located {
+    name: String,
+    device: Device,
+}
+
+fn locate(name: &str) -> Result<Located> {
     let (kind, index) = match name.split_once(':') {
         Some((kind, index)) => (kind, index.parse::<usize>().map_err(|_| unknown(name))?),
         None => (name, 0),
     };
     if kind == "auto" {
-        let first =
-            backends().into_iter().filter_map(|b| b.devices).find_map(|d| found(d).into_iter().next());
+        let first = backends().into_iter().find_map(|backend| {
+            let device = found(backend.devices?).into_iter().next()?;
+            Some(Located { name: full_name(backend.name, 0), device })
+        });
         return first.ok_or_else(|| unknown(name));
     }
     let backend = backends().into_iter().find(|backend| backend.name == kind).ok_or_else(|| unknown(name))?;
@@ -75,9 +95,13 @@ pub fn open(name: &str) -> Result<Device> {
             advice: format!("build with `--features {kind}`, or choose one of: {}", names()),
         });
     };
-    found(devices).into_iter().nth(index).ok_or_else(|| Error::Device {
+    let device = found(devices).into_iter().nth(index);
+    device.map(|device| Located { name: full_name(kind, index), device }).ok_or_else(|| Error::Device {
         device: name.into(),
-        problem: "no such device on this machine".into(),
+        problem: match kind {
+            "vulkan" => "no such device on this machine; drivers that compute on the CPU do not count".into(),
+            _ => "no such device on this machine".into(),
+        },
         advice: format!("choose one of: {}", names()),
     })
 }
@@ -88,16 +112,37 @@ pub fn list() -> Vec<DeviceInfo> {
     for Backend { name, devices } in backends() {
         let Some(devices) = devices else { continue };
         for (index, device) in found(devices).iter().enumerate() {
-            let name = if name == "cpu" { name.to_string() } else { format!("{name}:{index}") };
-            infos.push(DeviceInfo { name, description: description(device) });
+            infos.push(DeviceInfo { name: full_name(name, index), description: description(device) });
         }
     }
     infos
 }
 
+/// There is only one CPU.
+fn full_name(kind: &str, index: usize) -> String {
+    if kind == "cpu" { kind.into() } else { format!("{kind}:{index}") }
+}
+
 #[cfg(not(all(feature = "webgpu", target_arch = "wasm32")))]
 fn found(devices: DeviceType) -> Vec<Device> {
-    Device::enumerate(devices).into_vec()
+    Device::enumerate(devices.clone())
+        .into_vec()
+        .into_iter()
+        .filter(|device| is_sound(&devices, device))
+        .collect()
+}
+
+/// The SPIR-V that the Vulkan backend generates crashes in llvmpipe (Mesa 22.3 and 25.0) and gives wrong matrix
+/// products in SwiftShader; the WGSL of `webgpu` runs in both.
+#[cfg(feature = "vulkan")]
+fn is_sound(devices: &DeviceType, device: &Device) -> bool {
+    let is_software = || device.identity().is_some_and(|identity| identity.physical.is_none());
+    !(matches!(devices, DeviceType::Vulkan) && is_software())
+}
+
+#[cfg(not(feature = "vulkan"))]
+fn is_sound(_: &DeviceType, _: &Device) -> bool {
+    true
 }
 
 /// A browser cannot list devices: there is the one that was acquired.
@@ -140,6 +185,8 @@ mod tests {
         assert_eq!(list().last().unwrap().name, "cpu");
         open("cpu").unwrap();
         open("auto").unwrap();
+        assert_eq!(resolve("cpu").unwrap(), "cpu");
+        assert_eq!(resolve("auto").unwrap(), list()[0].name, "the best there is");
     }
 
     #[test]

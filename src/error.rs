@@ -1,6 +1,7 @@
 //! The one error type of the core. Variants are told apart by what the user can do next, and each
 //! message says what happened, where, and what was expected.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 /// Result of everything in the core that can fail.
@@ -58,12 +59,12 @@ pub enum Error {
         /// What to try.
         advice: String,
     },
-    /// The numbers left the rails; training stopped and the last good state was restored.
-    #[error("step {step}: {quantity} is not finite ({value}); the last good state was kept; {advice}")]
+    /// The numbers left the rails.
+    #[error("{}{quantity} is not finite ({value}); {advice}", at_step(*step))]
     NotFinite {
-        /// Optimizer step, counted from 1.
+        /// Optimizer step, counted from 1; 0 outside training.
         step: usize,
-        /// `loss` or `grad_norm`.
+        /// `loss`, `grad_norm`, `weights` …
         quantity: &'static str,
         /// The value seen.
         value: f64,
@@ -102,7 +103,7 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Input { .. } | Self::Inputs(_) | Self::Unsupported { .. } => 2,
-            Self::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => 2,
+            Self::Io { source, .. } if is_for_the_user(source.kind()) => 2,
             Self::Device { .. } => 2,
             Self::Io { .. }
             | Self::Network { .. }
@@ -113,6 +114,44 @@ impl Error {
     }
 }
 
+fn at_step(step: usize) -> String {
+    if step == 0 { String::new() } else { format!("step {step}: ") }
+}
+
+/// Whether another path, other permissions or more space would have helped.
+fn is_for_the_user(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::NotFound
+            | ErrorKind::PermissionDenied
+            | ErrorKind::AlreadyExists
+            | ErrorKind::NotADirectory
+            | ErrorKind::IsADirectory
+            | ErrorKind::ReadOnlyFilesystem
+            | ErrorKind::InvalidFilename
+            | ErrorKind::InvalidInput
+            // A text that is not UTF-8.
+            | ErrorKind::InvalidData
+            | ErrorKind::StorageFull
+            | ErrorKind::QuotaExceeded
+            | ErrorKind::FileTooLarge
+    )
+}
+
 fn join_lines(errors: &[Error]) -> String {
     errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_user_can_mend_is_exit_code_2() {
+        let code = |kind: ErrorKind| Error::io("write", "x", kind.into()).exit_code();
+        for kind in [ErrorKind::StorageFull, ErrorKind::IsADirectory, ErrorKind::PermissionDenied] {
+            assert_eq!(code(kind), 2, "{kind}");
+        }
+        assert_eq!(code(ErrorKind::Other), 1);
+    }
 }

@@ -99,7 +99,6 @@ pub async fn write_model<M: Store, O: Store>(
     events: &mut dyn FnMut(Event),
 ) -> Result<Vec<String>> {
     const WEIGHTS: &str = "model.safetensors";
-    store.remove(&join(folder, "config.json")).await?;
     let weights = model.merged_weights();
     let shapes: IndexMap<String, Vec<usize>> =
         weights.iter().map(|(name, weight)| (name.clone(), weight.shape().to_vec())).collect();
@@ -114,7 +113,11 @@ pub async fn write_model<M: Store, O: Store>(
         Ok(tensor)
     };
     let key = join(folder, WEIGHTS);
-    safetensors::write_streaming(store, &key, &shapes, &safetensors::pytorch_metadata(), weight).await?;
+    // What can fail for want of space comes first, under a name nobody reads.
+    let partial = format!("{key}.partial");
+    safetensors::write_streaming(store, &partial, &shapes, &safetensors::pytorch_metadata(), weight).await?;
+    store.remove(&join(folder, "config.json")).await?;
+    store.rename(&partial, &key).await?;
     let mut files = vec![WEIGHTS.to_string()];
     files.extend(write_tokenizer(origin.tokenizer, store, folder).await?);
     let mut settings = vec![("config.json", config_of(model))];

@@ -2,12 +2,13 @@
 //! and files. Field names are those of `metrics.jsonl`.
 
 mod command;
+mod report;
 mod update;
 
 pub use command::{Command, Prompt, Request, Turn, Voice};
+pub use report::{HeldOutReport, LengthBucket, Place, Report, SameContent, TokenReport};
 pub use update::{
-    Answer, DataView, DeviceView, LengthBar, ModelCard, Reply, ShownRow, ShownToken, StoredFile, Trained,
-    Update,
+    Answer, DataView, DeviceView, ModelCard, Reply, ShownRow, ShownToken, StoredFile, Trained, Update,
 };
 
 use serde::{Deserialize, Serialize};
@@ -39,6 +40,8 @@ pub enum Event {
         /// The sentence.
         message: String,
     },
+    /// The rows were read: what is wrong with them, what is kept, how long they are.
+    Data(Box<Report>),
     /// An optimizer step is done.
     Step(StepMetrics),
     /// Held-out rows were evaluated.

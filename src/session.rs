@@ -1,18 +1,23 @@
 //! The bridge: a run and its files in, events out. The command line and the page call nothing below it.
 
 mod export;
+mod foreign_tokens;
 mod live;
 mod rows;
+mod template_time;
 
 pub use export::{ExportWork, export};
 pub use live::{Session, Tell};
-pub use rows::{DataFile, Prepared, encode_rows, prepare};
+pub use rows::{Checked, DataFile, Prepared, check, prepare};
+pub use template_time::stop_template_clock;
 
 use crate::config::Run;
 use crate::data::batches::{BatchPlan, Batches};
+use crate::data::check::Part;
 use crate::device;
 use crate::eval::{self, Choices, HeldOut};
-use crate::models::{Adapter, CausalLm};
+use crate::methods::MethodConfig;
+use crate::models::{ADAPTER_CONFIG, Adapter, CausalLm};
 use crate::objectives::Trainee;
 use crate::objectives::sft::{Sft, SftOptions};
 use crate::protocol::{Control, EvalMetrics, Event, TrainSummary};
@@ -32,18 +37,8 @@ pub type Emit<'a> = &'a mut dyn FnMut(Event) -> Control;
 /// The tokenizer of a model, its generation's end tokens included.
 pub fn tokenizer_of<S: Store>(files: &ModelFiles<'_, S>) -> Result<Tokenizer> {
     let mut tokenizer = Tokenizer::from_files(files.tokenizer()?)?;
-    let eos = files.generation_config().and_then(|config| config.get("eos_token_id"));
-    let ids: Vec<u32> = match eos {
-        Some(serde_json::Value::Array(ids)) => ids.iter().filter_map(token_id).collect(),
-        Some(id) => token_id(id).into_iter().collect(),
-        None => Vec::new(),
-    };
-    tokenizer.extend_eos(ids);
+    tokenizer.extend_eos(files.eos_token_ids());
     Ok(tokenizer)
-}
-
-fn token_id(value: &serde_json::Value) -> Option<u32> {
-    value.as_u64().and_then(|id| u32::try_from(id).ok())
 }
 
 /// What a run works on.
@@ -71,6 +66,7 @@ pub async fn load_model<S: Store>(
     emit: Emit<'_>,
 ) -> Result<CausalLm> {
     let device = device::open(device)?;
+    crate::ops::self_test(&device).await?;
     let mut model = CausalLm::load(files, &device, &mut |event| _ = emit(event)).await?;
     if let Some(adapter) = adapter {
         model.attach_adapter(adapter)?;
@@ -91,7 +87,10 @@ pub async fn train<M: Store, O: Store>(
 ) -> Result<TrainSummary> {
     let Work { run, files, tokenizer, adapter, store } = work;
     run.validate()?;
-    let run = &export::continued(run, adapter.as_ref())?;
+    let run = &in_force(run, adapter.as_ref())?;
+    if start == Start::Fresh || store.size(RUN_FILE).await?.is_none() {
+        refuse_used_folder(store).await?;
+    }
     let is_continued = adapter.is_some();
     let mut model = load_model(&run.device, files, adapter, emit).await?;
     if !is_continued {
@@ -102,10 +101,74 @@ pub async fn train<M: Store, O: Store>(
         neftune_alpha: run.train.neftune_alpha,
         gradient_checkpointing: run.train.gradient_checkpointing,
     };
+    foreign_tokens::check_rows(&model, tokenizer, "training ", &rows.train)?;
+    foreign_tokens::check_rows(&model, tokenizer, "held-out ", &rows.held_out)?;
+    let pad_id = foreign_tokens::pad_id(&model, tokenizer);
+    template_time::save(tokenizer, store, start).await?;
     let mut trainee = Sft { model, options };
-    let summary = train_on(&mut trainee, run, tokenizer.pad_id(), rows, store, start, emit).await?;
+    note_ignored_dropout(files.config(), emit);
+    let summary = train_on(&mut trainee, run, pad_id, rows, store, start, emit).await;
+    let summary = match summary {
+        // Step 1 fails before anything is learned.
+        Err(Error::NotFinite { step, quantity, value, advice }) if step > 1 => {
+            export::save_result(&trainee.model, run, files, tokenizer, store, emit).await?;
+            let (what, flag) = match run.method {
+                MethodConfig::Lora(_) => ("adapter", "--adapter"),
+                MethodConfig::Full(_) => ("model", "--model"),
+            };
+            let advice = format!(
+                "the {what} as it was before the last update is in the run's folder, to go on from in a new one \
+                 with {flag}; {advice}"
+            );
+            return Err(Error::NotFinite { step, quantity, value, advice });
+        }
+        other => other?,
+    };
     export::save_result(&trainee.model, run, files, tokenizer, store, emit).await?;
     Ok(summary)
+}
+
+/// Refuses to begin a run in a folder that holds another run, a model or an adapter: what a run leaves there
+/// would replace them.
+async fn refuse_used_folder(store: &impl Store) -> Result<()> {
+    train::refuse_checkpoints(store).await?;
+    let is_result = |key: &String| {
+        !key.contains('/') && (RESULTS.contains(&key.as_str()) || key.ends_with(".safetensors"))
+    };
+    let found: Vec<String> = store.list("").await?.into_iter().filter(is_result).collect();
+    if found.is_empty() {
+        return Ok(());
+    }
+    Err(Error::input("run folder", format!("it holds {}", found.join(", ")), "a new folder for the run"))
+}
+
+/// Files that make a folder a model or an adapter.
+const RESULTS: [&str; 2] = ["config.json", ADAPTER_CONFIG];
+
+/// Dropout that transformers would apply in training because the model's own file says so.
+const MODEL_DROPOUTS: [&str; 4] = ["attn_pdrop", "embd_pdrop", "resid_pdrop", "attention_dropout"];
+
+/// attune trains without the model's own dropout; transformers does not, so the difference is said.
+fn note_ignored_dropout(config: &serde_json::Value, emit: Emit<'_>) {
+    let above_zero =
+        |name: &&str| config.get(*name).and_then(serde_json::Value::as_f64).is_some_and(|p| p > 0.0);
+    let found: Vec<&str> = MODEL_DROPOUTS.into_iter().filter(above_zero).collect();
+    if !found.is_empty() {
+        let message = format!(
+            "config.json asks for dropout inside the model ({}); training goes without it, unlike transformers",
+            found.join(", ")
+        );
+        _ = emit(Event::Note { message });
+    }
+}
+
+/// The run with every setting as it is in force: what the run's folder records, and what a resumption is compared
+/// with.
+fn in_force(run: &Run, adapter: Option<&Adapter>) -> Result<Run> {
+    let mut run = export::continued(run, adapter)?;
+    run.train.learning_rate = Some(run.learning_rate());
+    run.device = device::resolve(&run.device)?;
+    Ok(run)
 }
 
 /// Trains `model`, whose method is attached, on prepared rows. `store` is the run's folder.
@@ -151,12 +214,14 @@ pub struct EvalReport {
     pub metrics: EvalMetrics,
     /// Rows evaluated.
     pub n_rows: usize,
+    /// Rows left out.
+    pub n_bad_rows: usize,
 }
 
-/// Evaluates `model` on every usable row of a file.
+/// Evaluates `model` on every usable row of a file, and emits the report on them.
 ///
 /// # Errors
-/// Bad rows, unless `skip_bad_rows`; [`Error::Interrupted`] where `emit` asked to stop.
+/// Faults of the file; bad rows, unless `skip_bad_rows`; [`Error::Interrupted`] where `emit` asked to stop.
 pub async fn evaluate(
     model: CausalLm,
     run: &Run,
@@ -164,11 +229,21 @@ pub async fn evaluate(
     file: &DataFile,
     emit: Emit<'_>,
 ) -> Result<EvalReport> {
-    let (rows, encoded) = rows::usable(file, tokenizer, &run.data)?;
-    let choices = Choices::of(&rows, &encoded);
-    let held_out = HeldOut::new(encoded, choices, run.train.eval_batch_size, tokenizer.pad_id())?;
+    let Part { read, encoded } = rows::usable(file, tokenizer, &run.data, emit)?;
+    foreign_tokens::check_rows(&model, tokenizer, "", &encoded)?;
+    let choices = Choices::of(&read.rows, &encoded);
+    let pad_id = foreign_tokens::pad_id(&model, tokenizer);
+    let held_out = HeldOut::new(encoded, choices, run.train.eval_batch_size, pad_id)?;
     let sft = Sft { model, options: SftOptions::default() };
     let metrics = eval::evaluate(&sft, &held_out, 0, emit).await?;
     let metrics = metrics.ok_or_else(|| Error::Interrupted("evaluation".into()))?;
-    Ok(EvalReport { metrics, n_rows: held_out.n_rows() })
+    if !metrics.eval_loss.is_finite() {
+        return Err(Error::NotFinite {
+            step: 0,
+            quantity: "loss",
+            value: metrics.eval_loss,
+            advice: "the weights are damaged, or the adapter diverged: use an earlier one".into(),
+        });
+    }
+    Ok(EvalReport { metrics, n_rows: held_out.n_rows(), n_bad_rows: read.n_bad_rows })
 }

@@ -4,19 +4,35 @@
 mod adapter;
 #[path = "suite/cli.rs"]
 mod cli;
+#[path = "suite/cli_data.rs"]
+mod cli_data;
+#[path = "suite/cli_models.rs"]
+mod cli_models;
+#[path = "suite/cli_talk.rs"]
+mod cli_talk;
 #[path = "suite/data.rs"]
 mod data;
 #[path = "suite/encode.rs"]
 mod encode;
+#[path = "suite/foreign_tokens.rs"]
+mod foreign_tokens;
 #[path = "suite/live.rs"]
 mod live;
+#[path = "suite/load.rs"]
+mod load;
 #[path = "suite/models.rs"]
 mod models;
+#[path = "suite/program.rs"]
+mod program;
+#[path = "suite/rows.rs"]
+mod rows;
 #[path = "suite/session.rs"]
 mod session;
 #[path = "suite/store.rs"]
 mod store;
 #[path = "suite/support.rs"]
 mod support;
+#[path = "suite/template_time.rs"]
+mod template_time;
 #[path = "suite/tokenizer.rs"]
 mod tokenizer;

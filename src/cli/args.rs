@@ -48,17 +48,25 @@ fn flag(setting: &'static Setting, defaults: &toml::Table) -> Arg {
         return arg.action(ArgAction::SetTrue).help(doc);
     }
     let (value_name, parser) = value_of(setting);
-    arg.value_name(value_name).value_parser(parser).allow_hyphen_values(is_number(setting)).help(
-        match default_text(setting, defaults) {
+    let action = if is_list(setting) { ArgAction::Append } else { ArgAction::Set };
+    arg.value_name(value_name)
+        .value_parser(parser)
+        .action(action)
+        .allow_hyphen_values(is_number(setting))
+        .help(match default_text(setting, defaults) {
             Some(default) => format!("{} [default: {default}]", setting.doc),
             None => setting.doc.to_string(),
-        },
-    )
+        })
 }
 
 /// The type without `Option<…>`: an optional setting is one that need not be given.
 fn inner_kind(setting: &Setting) -> &'static str {
     setting.kind.strip_prefix("Option<").and_then(|kind| kind.strip_suffix('>')).unwrap_or(setting.kind)
+}
+
+/// A list's flag may be given several times.
+fn is_list(setting: &Setting) -> bool {
+    setting.kind == "Vec<String>"
 }
 
 fn is_number(setting: &Setting) -> bool {
@@ -71,6 +79,8 @@ fn value_of(setting: &Setting) -> (&'static str, ValueParser) {
         "f64" => ("NUMBER", ValueParser::new(number)),
         "usize" | "u64" => ("N", ValueParser::new(whole_number)),
         "TargetModules" => ("NAMES", ValueParser::new(text)),
+        // A comma is as good a text as any other.
+        "Vec<String>" if setting.section == "generate" => ("TEXT", ValueParser::new(one)),
         "Vec<String>" => ("NAMES", ValueParser::new(list)),
         "String" if setting.section == "data" || matches!(setting.name, "adapter" | "out") => {
             ("PATH", ValueParser::new(text))
@@ -99,6 +109,32 @@ fn list(given: &str) -> Result<toml::Value, String> {
     Ok(toml::Value::Array(items.map(|item| toml::Value::String(item.into())).collect()))
 }
 
+fn one(given: &str) -> Result<toml::Value, String> {
+    Ok(toml::Value::Array(vec![toml::Value::String(unescaped(given))]))
+}
+
+/// `\n` as a line break and `\\` as a backslash: a shell's argument rarely holds a line break itself.
+pub fn unescaped(given: &str) -> String {
+    let mut text = String::with_capacity(given.len());
+    let mut rest = given;
+    while let Some(at) = rest.find('\\') {
+        let (plain, escape) = rest.split_at(at);
+        text.push_str(plain);
+        let meant = match escape.as_bytes().get(1) {
+            Some(b'n') => '\n',
+            Some(b'\\') => '\\',
+            _ => {
+                text.push('\\');
+                rest = &escape[1..];
+                continue;
+            }
+        };
+        text.push(meant);
+        rest = &escape[2..];
+    }
+    text + rest
+}
+
 fn text(given: &str) -> Result<toml::Value, String> {
     Ok(toml::Value::String(given.into()))
 }
@@ -108,6 +144,7 @@ fn heading(setting: &Setting) -> String {
         "" => "Run".into(),
         "data" => "Data".into(),
         "train" => "Training".into(),
+        "generate" => "Sampling".into(),
         "method" => {
             let owners = methods::KINDS
                 .iter()
@@ -147,10 +184,31 @@ pub fn given(matches: &ArgMatches, settings: &[&'static Setting]) -> Vec<Given> 
             let name = setting.flag();
             let value = if setting.kind == "bool" {
                 matches.get_flag(&name).then(|| toml::Value::Boolean(setting.default != "true"))?
+            } else if is_list(setting) {
+                let lists = matches.get_many::<toml::Value>(&name)?;
+                toml::Value::Array(lists.filter_map(toml::Value::as_array).flatten().cloned().collect())
             } else {
                 matches.get_one::<toml::Value>(&name)?.clone()
             };
             Some(Given { setting, value })
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backslash_can_be_escaped() {
+        for (given, expected) in [
+            ("a\\nb", "a\nb"),
+            ("C:\\\\new", "C:\\new"),
+            ("\\\\\\n", "\\\n"),
+            ("\\d\\", "\\d\\"),
+            ("é\\é", "é\\é"),
+        ] {
+            assert_eq!(unescaped(given), expected, "{given}");
+        }
+    }
 }

@@ -3,8 +3,7 @@
 use super::progress::{Json, Progress};
 use super::{args, open, paint, required, run_file};
 use attune::config::{self, Run, Setting};
-use attune::data::check::Report;
-use attune::data::{Encoded, RowsRead};
+use attune::data::Encoded;
 use attune::models::Pass;
 use attune::protocol::{Control, Event};
 use attune::session::{self, Prepared, Work};
@@ -74,8 +73,7 @@ pub fn run_step(matches: &ArgMatches) -> Result<()> {
         truncated: false,
     };
     let train = (0..(batch * (warmup + steps)) as u64).map(row).collect();
-    let report = Report::new(&RowsRead::default(), &[], &[])?;
-    let rows = Prepared { train, held_out: Vec::new(), choices: None, report };
+    let rows = Prepared { train, held_out: Vec::new(), choices: None };
     let (mut rates, mut losses) = (Vec::new(), Vec::new());
     let store = MemoryStore::new();
     let work = Work { run: &run, files: &files, tokenizer: &tokenizer, adapter: None, store: &store };

@@ -21,7 +21,7 @@ pub fn command(command: Command) -> Result<Command> {
 /// Runs `attune chat`.
 pub fn run(matches: &ArgMatches) -> Result<()> {
     let json = json(matches);
-    let speaker = Speaker::open(matches, json)?;
+    let speaker = Speaker::open(matches, json, "stopping this answer")?;
     if !speaker.tokenizer.has_chat_template() {
         return Err(Error::input(
             "--model",
@@ -38,7 +38,10 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
             eprint!("> ");
             _ = std::io::stderr().flush();
         }
-        let Some(line) = lines.next() else { return Ok(()) };
+        stop::rest();
+        let line = lines.next();
+        stop::work();
+        let Some(line) = line else { return Ok(()) };
         let line = line.map_err(|source| Error::io("read", "standard input", source))?;
         match line.trim() {
             "" => return Ok(()),
@@ -53,12 +56,11 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
         let ids = speaker.tokenizer.encode(&prompt, AddSpecial::No)?;
         let answer = speaker.speak(&ids, json)?;
         match json {
-            Json::Yes => paint::line(
-                &serde_json::to_string(&answer).map_err(|error| Error::Internal(error.to_string()))?,
-            ),
+            Json::Yes => paint::json(&answer)?,
             Json::No => paint::line(""),
         }
-        if answer.finish_reason == FinishReason::Interrupted && stop::requested() {
+        // Where nobody asked for the end, nobody listens any more.
+        if answer.finish_reason == FinishReason::Interrupted && !stop::requested() {
             return Ok(());
         }
         messages.push(message("assistant", &answer.text));

@@ -4,12 +4,12 @@ use super::paint::{Paint, Style};
 use super::progress::{Json, Progress};
 use super::{args, json, open, paint, required, run_file};
 use attune::config::{self, Run, Setting};
-use attune::data::check::Report;
+use attune::data::check::Part;
 use attune::data::encode::{self, Shown};
-use attune::data::read::{MAX_UNPACKED_BYTES, read_rows};
-use attune::data::{Encoded, Row, RowsRead};
+use attune::data::read::MAX_UNPACKED_BYTES;
 use attune::native::{self, FileStore};
-use attune::session::{self, DataFile};
+use attune::protocol::Control;
+use attune::session::{self, Checked, DataFile};
 use attune::store::Store;
 use attune::tokenizer::Tokenizer;
 use attune::{Error, Result};
@@ -93,28 +93,23 @@ fn check(matches: &ArgMatches) -> Result<()> {
     let file: &String = required(matches, "file")?;
     let flags = args::given(matches, &settings());
     let run = run_file::assemble(&run_file::Sources { flags, ..run_file::Sources::default() })?;
-    let read = |path: &str| read_file(path).map(|file| read_rows(&file.bytes, &file.name, run.data.shape));
-    let mut rows = read(file)?;
-    let held_out = match &run.data.eval_path {
-        Some(path) => read(path)?,
-        None => RowsRead::default(),
-    };
+    run.data.validate()?;
+    let rows = read_file(file)?;
+    let held_out = run.data.eval_path.as_deref().map(read_file).transpose()?;
     let tokenizer = tokenizer(&run, json)?;
-    let encoded = match &tokenizer {
-        Some(tokenizer) => session::encode_rows(&mut rows, tokenizer, &run.data),
-        None => Vec::new(),
-    };
-    let mut report = Report::new(&rows, &held_out.rows, &encoded)?;
-    report.problems.extend(held_out.problems.iter().map(ToString::to_string));
-    report.n_bad_rows += held_out.n_bad_rows;
-    if let Some(tokenizer) = &tokenizer {
-        let n_shown = *required::<usize>(matches, "show")?;
-        show(&rows.rows, &encoded, tokenizer, n_shown, json)?;
+    let mut progress = Progress::for_people(json);
+    let checked = session::check(&run.data, &rows, held_out.as_ref(), tokenizer.as_ref(), &mut |event| {
+        progress.event(&event);
+        Control::Continue
+    });
+    progress.finish();
+    let Checked { train, mut report, .. } = checked?;
+    match &tokenizer {
+        Some(tokenizer) => show(&train, tokenizer, *required::<usize>(matches, "show")?, json)?,
+        None => report.notes.push("lengths and loss are counted in tokens: name a model with --model".into()),
     }
     match json {
-        Json::Yes => {
-            paint::line(&serde_json::to_string(&report).map_err(|error| Error::Internal(error.to_string()))?)
-        }
+        Json::Yes => paint::json(&report)?,
         Json::No => paint::line(report.to_string().trim_end()),
     }
     match report.problems.len() {
@@ -135,7 +130,7 @@ pub fn read_file(path: &str) -> Result<DataFile> {
         return Err(Error::input(
             path,
             format!("{size} bytes"),
-            format!("at most {MAX_UNPACKED_BYTES} bytes; split the file"),
+            format!("at most {MAX_UNPACKED_BYTES} bytes: a sample of its rows"),
         ));
     }
     Ok(DataFile { name: path.into(), bytes: std::fs::read(path).map_err(io)? })
@@ -152,9 +147,9 @@ fn tokenizer(run: &Run, json: Json) -> Result<Option<Tokenizer>> {
 }
 
 /// Prints the first rows token by token: green is learned, dim is context.
-fn show(rows: &[Row], encoded: &[Encoded], tokenizer: &Tokenizer, n_shown: usize, json: Json) -> Result<()> {
+fn show(part: &Part, tokenizer: &Tokenizer, n_shown: usize, json: Json) -> Result<()> {
     let paint = Paint::stdout();
-    for (row, encoded) in rows.iter().zip(encoded).take(n_shown) {
+    for (row, encoded) in part.read.rows.iter().zip(&part.encoded).take(n_shown) {
         let shown = encode::show(encoded, tokenizer)?;
         if json == Json::Yes {
             let tokens: Vec<_> =

@@ -2,7 +2,7 @@
 
 use super::progress::Json;
 use super::{json, paint};
-use attune::{Error, Result, device};
+use attune::{Result, device};
 use clap::{ArgMatches, Command};
 
 /// `devices` has no arguments of its own.
@@ -14,11 +14,7 @@ pub fn command(command: Command) -> Result<Command> {
 pub fn run(matches: &ArgMatches) -> Result<()> {
     for info in device::list() {
         match json(matches) {
-            Json::Yes => {
-                paint::line(
-                    &serde_json::to_string(&info).map_err(|error| Error::Internal(error.to_string()))?,
-                );
-            }
+            Json::Yes => paint::json(&info)?,
             Json::No => paint::line(&format!("{:<10} {}", info.name, paint::printable(&info.description))),
         }
     }

@@ -5,7 +5,7 @@ use super::{adapter, args, data, json, open, paint, run_file, stop};
 use attune::config::{self, Setting};
 use attune::protocol::Control;
 use attune::session::{self, EvalReport};
-use attune::{Error, Result, native};
+use attune::{Error, Result, device, native};
 use clap::{ArgMatches, Command};
 
 const SETTINGS: &[&str] = &[
@@ -35,6 +35,8 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
     };
     run.data.validate()?;
     run.train.validate()?;
+    // Whatever can be wrong on this machine is found before a model is fetched.
+    device::resolve(&run.device)?;
     let file = data::read_file(path)?;
     let json = json(matches);
     let adapter = run.adapter.as_deref().map(adapter::load).transpose()?;
@@ -43,7 +45,7 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
     let opened = open::model(&run.model, &mut progress)?;
     let files = opened.files()?;
     let tokenizer = session::tokenizer_of(&files)?;
-    stop::listen()?;
+    stop::listen("stopping")?;
     let mut emit = |event| {
         progress.event(&event);
         if stop::requested() { Control::Stop } else { Control::Continue }
@@ -62,11 +64,11 @@ fn settings() -> Vec<&'static Setting> {
 
 fn print(report: &EvalReport, json: Json) -> Result<()> {
     if json == Json::Yes {
-        paint::line(&serde_json::to_string(report).map_err(|error| Error::Internal(error.to_string()))?);
-        return Ok(());
+        return paint::json(report);
     }
-    let EvalReport { metrics, n_rows } = report;
-    paint::line(&format!("rows            {n_rows}"));
+    let EvalReport { metrics, n_rows, n_bad_rows } = report;
+    let bad = if *n_bad_rows > 0 { format!(", {n_bad_rows} bad ones left out") } else { String::new() };
+    paint::line(&format!("rows            {n_rows}{bad}"));
     paint::line(&format!("loss            {:.4}", metrics.eval_loss));
     paint::line(&format!("perplexity      {:.3}", metrics.eval_perplexity));
     paint::line(&format!(

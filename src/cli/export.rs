@@ -7,7 +7,7 @@ use attune::native::{self, FileStore};
 use attune::protocol::Control;
 use attune::session::{self, ExportWork};
 use attune::store::{Store, safetensors};
-use attune::{Error, Result};
+use attune::{Error, Result, device};
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgMatches, Command};
 use std::path::Path;
@@ -46,6 +46,8 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
         "adapter" => ExportFormat::Adapter,
         _ => ExportFormat::Merged,
     };
+    let device = required::<String>(matches, "device")?;
+    device::resolve(device)?;
     let adapter = matches.get_one::<String>("adapter").map(|folder| adapter::load(folder)).transpose()?;
     // One object is promised; progress would be more.
     let mut progress = Progress::for_people(json);
@@ -54,7 +56,7 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
     let tokenizer = session::tokenizer_of(&files)?;
     let out = FileStore::new(required::<String>(matches, "out")?);
     let origin = Origin { files: &files, tokenizer: &tokenizer, name };
-    let work = ExportWork { origin, adapter, format, device: required::<String>(matches, "device")? };
+    let work = ExportWork { origin, adapter, format, device };
     let report = native::block_on(session::export(work, &out, "", &mut |event| {
         progress.event(&event);
         Control::Continue
@@ -77,8 +79,7 @@ fn write_logits(report: &ExportReport, file: &str) -> Result<()> {
 
 fn print(report: &ExportReport, out: &FileStore, json: Json) -> Result<()> {
     if json == Json::Yes {
-        paint::line(&serde_json::to_string(report).map_err(|error| Error::Internal(error.to_string()))?);
-        return Ok(());
+        return paint::json(report);
     }
     paint::line(&format!("wrote {} to {}", report.files.join(", "), out.root().display()));
     paint::line(&format!("largest difference of logits before and after: {:.1e}", report.max_abs_diff));

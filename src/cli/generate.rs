@@ -7,11 +7,14 @@ use attune::generate::{GenerateConfig, Generated, generate};
 use attune::models::{CausalLm, Pass};
 use attune::protocol::Control;
 use attune::tokenizer::{AddSpecial, Tokenizer};
-use attune::{Error, Result, native, session};
+use attune::{Error, Result, device, native, session};
 use clap::{Arg, ArgMatches, Command};
 use std::io::Write;
 
 const SETTINGS: &[&str] = &["model", "adapter", "device", "seed"];
+
+/// Where the settings of sampling would stand in a run file.
+const SECTION: &str = "generate";
 
 /// The arguments of `generate`.
 pub fn command(command: Command) -> Result<Command> {
@@ -20,7 +23,7 @@ pub fn command(command: Command) -> Result<Command> {
             .long("prompt")
             .value_name("TEXT")
             .required(true)
-            .help("The text to continue; \\n is a line break"),
+            .help("The text to continue; \\n is a line break, \\\\ a backslash"),
     );
     sampling(command)
 }
@@ -28,11 +31,10 @@ pub fn command(command: Command) -> Result<Command> {
 /// The flags of a model and of sampling.
 pub fn sampling(mut command: Command) -> Result<Command> {
     command = args::add_flags(command, &settings(), &run_file::defaults()?);
-    for setting in GenerateConfig::SETTINGS {
-        let help = format!("{} [default: {}]", setting.doc, setting.default);
-        command = command.arg(Arg::new(setting.name).long(setting.flag()).value_name("VALUE").help(help));
-    }
-    Ok(command)
+    let defaults = toml::Table::try_from(GenerateConfig::default())
+        .map_err(|error| Error::Internal(format!("settings: {error}")))?;
+    let defaults = toml::Table::from_iter([(SECTION.to_string(), toml::Value::Table(defaults))]);
+    Ok(args::add_flags(command, &sampling_settings(), &defaults))
 }
 
 /// A model ready to speak, and how.
@@ -47,23 +49,25 @@ pub struct Speaker {
 }
 
 impl Speaker {
-    /// Loads what the arguments name.
-    pub fn open(matches: &ArgMatches, json: Json) -> Result<Self> {
+    /// Loads what the arguments name. `on_stop` says what the first Ctrl-C does.
+    pub fn open(matches: &ArgMatches, json: Json, on_stop: &'static str) -> Result<Self> {
         let config = config_of(matches)?;
         let flags = args::given(matches, &settings());
         let run: Run = run_file::assemble(&run_file::Sources { flags, ..run_file::Sources::default() })?;
+        // Whatever can be wrong on this machine is found before a model is fetched.
+        device::resolve(&run.device)?;
+        let adapter = run.adapter.as_deref().map(adapter::load).transpose()?;
         let mut progress = Progress::for_people(json);
         let opened = open::model(&run.model, &mut progress)?;
         let files = opened.files()?;
         let tokenizer = session::tokenizer_of(&files)?;
-        let adapter = run.adapter.as_deref().map(adapter::load).transpose()?;
         let mut emit = |event| {
             progress.event(&event);
             Control::Continue
         };
         let model = native::block_on(session::load_model(&run.device, &files, adapter, &mut emit))?;
         progress.finish();
-        stop::listen()?;
+        stop::listen(on_stop)?;
         Ok(Self { model, tokenizer, config, seed: run.seed })
     }
 
@@ -94,14 +98,12 @@ impl Speaker {
 /// Runs `attune generate`.
 pub fn run(matches: &ArgMatches) -> Result<()> {
     let json = json(matches);
-    let prompt = required::<String>(matches, "prompt")?.replace("\\n", "\n");
-    let speaker = Speaker::open(matches, json)?;
+    let prompt = args::unescaped(required::<String>(matches, "prompt")?);
+    let speaker = Speaker::open(matches, json, "stopping")?;
     let ids = speaker.tokenizer.encode(&prompt, AddSpecial::Yes)?;
     let generated = speaker.speak(&ids, json)?;
     match json {
-        Json::Yes => paint::line(
-            &serde_json::to_string(&generated).map_err(|error| Error::Internal(error.to_string()))?,
-        ),
+        Json::Yes => paint::json(&generated)?,
         Json::No => paint::line(""),
     }
     Ok(())
@@ -111,29 +113,17 @@ fn settings() -> Vec<&'static Setting> {
     config::table().filter(|setting| SETTINGS.contains(&setting.key().as_str())).collect()
 }
 
-/// Sampling settings from their flags; each value is read as its setting's type.
+fn sampling_settings() -> Vec<&'static Setting> {
+    GenerateConfig::SETTINGS.iter().collect()
+}
+
 fn config_of(matches: &ArgMatches) -> Result<GenerateConfig> {
-    let mut table = toml::Table::new();
-    for setting in GenerateConfig::SETTINGS {
-        let Some(value) = matches.get_one::<String>(setting.name) else { continue };
-        if setting.kind.starts_with("Vec") {
-            let list = value.replace("\\n", "\n");
-            table.insert(setting.name.into(), toml::Value::Array(vec![toml::Value::String(list)]));
-        } else {
-            config::apply_override(&mut table, setting.name, value)?;
-            // Whole numbers are welcome where the setting has decimals.
-            if let (true, Some(toml::Value::Integer(n))) = (setting.kind == "f64", table.get(setting.name)) {
-                table.insert(setting.name.into(), toml::Value::Float(*n as f64));
-            }
-        }
-    }
-    let config: GenerateConfig = table.try_into().map_err(|error: toml::de::Error| {
-        Error::input(
-            "sampling flags",
-            error.message().to_string(),
-            "the types `attune generate --help` states",
-        )
-    })?;
+    let given = args::given(matches, &sampling_settings());
+    let table: toml::Table =
+        given.into_iter().map(|given| (given.setting.name.to_string(), given.value)).collect();
+    // Each flag has checked the type of its own value.
+    let config: GenerateConfig =
+        table.try_into().map_err(|error: toml::de::Error| Error::Internal(error.to_string()))?;
     config.validate()?;
     Ok(config)
 }

@@ -3,6 +3,7 @@
 mod adapter;
 mod args;
 mod bench;
+mod caught;
 mod chat;
 mod data;
 mod devices;
@@ -45,16 +46,8 @@ const SUBCOMMANDS: &[Subcommand] = &[
 
 /// Runs the command line. Exit code 0: done; 1: failed; 2: wrong usage or bad input.
 pub fn run() -> ExitCode {
-    let outcome = command().and_then(|command| {
-        // Exits with 2 and the usage where the arguments are wrong.
-        let matches = command.get_matches();
-        let Some((name, matches)) = matches.subcommand() else { return Ok(()) };
-        match SUBCOMMANDS.iter().find(|subcommand| subcommand.name == name) {
-            Some(subcommand) => (subcommand.run)(matches),
-            None => Ok(()),
-        }
-    });
-    match outcome {
+    caught::install_hook();
+    match caught::caught(dispatch) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let word = Paint::stderr().apply(Style::Red, "error:");
@@ -62,6 +55,18 @@ pub fn run() -> ExitCode {
             ExitCode::from(error.exit_code())
         }
     }
+}
+
+fn dispatch() -> Result<()> {
+    command().and_then(|command| {
+        // Exits with 2 and the usage where the arguments are wrong.
+        let matches = command.get_matches();
+        let Some((name, matches)) = matches.subcommand() else { return Ok(()) };
+        match SUBCOMMANDS.iter().find(|subcommand| subcommand.name == name) {
+            Some(subcommand) => (subcommand.run)(matches),
+            None => Ok(()),
+        }
+    })
 }
 
 fn command() -> Result<Command> {
@@ -99,5 +104,20 @@ mod tests {
     #[test]
     fn the_arguments_of_every_subcommand_are_consistent() {
         command().unwrap().debug_assert();
+    }
+
+    /// Scripts and books name these.
+    #[test]
+    fn training_has_the_flags_that_were_promised() {
+        let command = command().unwrap();
+        let train = command.find_subcommand("train").unwrap();
+        let flags: Vec<&str> = train.get_arguments().filter_map(Arg::get_long).collect();
+        for flag in "model data method out set resume learning-rate lr-scheduler warmup-ratio max-steps epochs \
+                     batch-size gradient-accumulation-steps max-length weight-decay max-grad-norm seed no-shuffle \
+                     rank alpha dropout target-modules eval-data device skip-bad-rows"
+            .split_whitespace()
+        {
+            assert!(flags.contains(&flag), "--{flag} is not among {flags:?}");
+        }
     }
 }

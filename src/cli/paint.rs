@@ -1,5 +1,7 @@
 //! Colours where a person looks, and text from files made safe for a terminal.
 
+use attune::{Error, Result};
+use serde::Serialize;
 use std::io::{IsTerminal, Write};
 
 /// An ANSI style.
@@ -69,6 +71,12 @@ pub fn printable(text: &str) -> String {
 pub fn line(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+}
+
+/// An object as one line of JSON on standard output.
+pub fn json(value: &impl Serialize) -> Result<()> {
+    line(&serde_json::to_string(value).map_err(|error| Error::Internal(error.to_string()))?);
+    Ok(())
 }
 
 #[cfg(test)]

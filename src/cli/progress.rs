@@ -15,7 +15,8 @@ const JSON_EVERY: Duration = Duration::from_millis(500);
 pub struct Progress {
     audience: Audience,
     bar: Option<Bar>,
-    shown: Option<Instant>,
+    /// When a line, or an event of progress, was last printed.
+    shown: Instant,
     first_step: Option<(usize, Instant)>,
 }
 
@@ -40,7 +41,8 @@ impl Progress {
             Json::No if std::io::stderr().is_terminal() => Audience::Terminal,
             Json::No => Audience::Log,
         };
-        Self { audience, bar: None, shown: None, first_step: None }
+        // What is over at once needs no line but its last.
+        Self { audience, bar: None, shown: Instant::now(), first_step: None }
     }
 
     /// For a command that prints one object: people see its progress, a program only the object.
@@ -55,13 +57,14 @@ impl Progress {
     /// Shows one event.
     pub fn event(&mut self, event: &Event) {
         match self.audience {
-            Audience::Nobody => return,
+            Audience::Nobody => return Self::left_out(event),
             Audience::Program => return self.json(event),
             Audience::Terminal | Audience::Log => {}
         }
         match event {
             Event::Progress { task, done, total } => self.progress(task, *done, *total),
             Event::Note { message } => self.say(message),
+            Event::Data(report) => self.say(report.to_string().trim_end()),
             Event::Step(step) => self.step(step),
             Event::Eval(eval) => self.say(&eval_line(eval)),
             Event::Checkpoint { step, path, best } => {
@@ -82,13 +85,20 @@ impl Progress {
         }
     }
 
+    /// Bad rows are told in any case: the one object of the command cannot tell them.
+    fn left_out(event: &Event) {
+        if let Event::Data(report) = event {
+            report.problems.iter().for_each(|problem| eprintln!("{problem}"));
+        }
+    }
+
     fn json(&mut self, event: &Event) {
         if let Event::Progress { done, total, .. } = event {
             let ends = done >= total && *total > 0;
-            if !ends && self.shown.is_some_and(|shown| shown.elapsed() < JSON_EVERY) {
+            if !ends && self.shown.elapsed() < JSON_EVERY {
                 return;
             }
-            self.shown = Some(Instant::now());
+            self.shown = Instant::now();
         }
         match serde_json::to_string(event) {
             Ok(text) => paint::line(&text),
@@ -114,8 +124,8 @@ impl Progress {
             return;
         }
         let begins = self.bar.is_none() && self.due();
-        if total > 0 && (done >= total || begins) {
-            eprintln!("{task}: {} %", 100 * done.min(total) / total);
+        if begins || (total > 0 && done >= total) {
+            eprintln!("{}", progress_line(task, done, total));
         }
     }
 
@@ -142,10 +152,10 @@ impl Progress {
 
     /// Whether enough time has passed since the last line; counts as one printed when it has.
     fn due(&mut self) -> bool {
-        if self.shown.is_some_and(|shown| shown.elapsed() < LINE_EVERY) {
+        if self.shown.elapsed() < LINE_EVERY {
             return false;
         }
-        self.shown = Some(Instant::now());
+        self.shown = Instant::now();
         true
     }
 
@@ -192,6 +202,14 @@ fn clock(secs: f64) -> String {
     let secs = secs.round().max(0.0) as u64;
     let (hours, minutes, secs) = (secs / 3600, secs / 60 % 60, secs % 60);
     if hours > 0 { format!("{hours}:{minutes:02}:{secs:02}") } else { format!("{minutes}:{secs:02}") }
+}
+
+fn progress_line(task: &str, done: u64, total: u64) -> String {
+    match total {
+        // Only downloads do not know their end.
+        0 => format!("{task}: {:.1} MB so far", done as f64 / 1e6),
+        total => format!("{task}: {} %", 100 * done.min(total) / total),
+    }
 }
 
 fn eval_line(eval: &EvalMetrics) -> String {
@@ -245,6 +263,12 @@ mod tests {
     fn times_and_numbers_read_well() {
         assert_eq!([59.6, 61.0, 3723.0].map(clock), ["1:00", "1:01", "1:02:03"]);
         assert_eq!([7, 999, 1000, 1_234_567].map(grouped), ["7", "999", "1,000", "1,234,567"]);
+    }
+
+    #[test]
+    fn progress_without_a_known_end_is_told_too() {
+        assert_eq!(progress_line("fetching", 12_345_678, 0), "fetching: 12.3 MB so far");
+        assert_eq!(progress_line("fetching", 5, 4), "fetching: 100 %");
     }
 
     #[test]

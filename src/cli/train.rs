@@ -3,12 +3,11 @@
 use super::progress::{Json, Progress};
 use super::{adapter, args, data, json, open, paint, run_file, stop};
 use attune::config::{self, Run, Setting};
-use attune::native::{self, FileStore};
+use attune::native::{self, FileStore, FolderLock};
 use attune::protocol::Control;
-use attune::session::{self, Prepared, RUN_FILE};
-use attune::tokenizer::Tokenizer;
+use attune::session::{self, RUN_FILE};
 use attune::train::Start;
-use attune::{Error, Result};
+use attune::{Error, Result, device};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use std::path::Path;
 
@@ -45,37 +44,43 @@ pub fn command(command: Command) -> Result<Command> {
 pub fn run(matches: &ArgMatches) -> Result<()> {
     let run = assemble(matches)?;
     if matches.get_flag("print-config") {
-        paint::line(run.to_toml()?.trim_end());
-        return Ok(());
+        return print_config(&run, json(matches));
     }
     run.validate()?;
+    // Whatever can be wrong on this machine is found before a model is fetched.
+    device::resolve(&run.device)?;
+    let Some(data) = run.data.path.as_deref().map(data::read_file).transpose()? else {
+        return Err(Error::input("data.path", "not given", "a file of training rows"));
+    };
+    let held_out = run.data.eval_path.as_deref().map(data::read_file).transpose()?;
     let adapter = run.adapter.as_deref().map(adapter::load).transpose()?;
-    let mut progress = Progress::new(json(matches));
+    let out = FileStore::new(&run.out);
+    let _lock = FolderLock::acquire(out.root())?;
     let start = if matches.get_flag("resume") { Start::Resume } else { Start::Fresh };
+    let mut progress = Progress::new(json(matches));
     let opened = open::model(&run.model, &mut progress)?;
     let files = opened.files()?;
-    let tokenizer = session::tokenizer_of(&files)?;
-    let rows = prepare(&run, &tokenizer)?;
-    if json(matches) == Json::No {
-        eprint!("{}", rows.report);
-    }
-    stop::listen()?;
-    let out = FileStore::new(&run.out);
-    let work = session::Work { run: &run, files: &files, tokenizer: &tokenizer, adapter, store: &out };
-    let outcome = native::block_on(session::train(work, rows, start, &mut |event| {
+    let mut tokenizer = session::tokenizer_of(&files)?;
+    native::block_on(session::stop_template_clock(&mut tokenizer, &out, start))?;
+    stop::listen("stopping after this step and saving")?;
+    let mut emit = |event| {
         progress.event(&event);
         if stop::requested() { Control::Stop } else { Control::Continue }
-    }));
+    };
+    let outcome = session::prepare(&run, &data, held_out.as_ref(), &tokenizer, &mut emit).and_then(|rows| {
+        let work = session::Work { run: &run, files: &files, tokenizer: &tokenizer, adapter, store: &out };
+        native::block_on(session::train(work, rows, start, &mut emit))
+    });
     progress.finish();
     outcome.map(|_| ())
 }
 
-fn prepare(run: &Run, tokenizer: &Tokenizer) -> Result<Prepared> {
-    let read = |path: &Option<String>| path.as_deref().map(data::read_file).transpose();
-    let Some(train) = read(&run.data.path)? else {
-        return Err(Error::input("data.path", "not given", "a file of training rows"));
-    };
-    session::prepare(run, &train, read(&run.data.eval_path)?.as_ref(), tokenizer)
+fn print_config(run: &Run, json: Json) -> Result<()> {
+    match json {
+        Json::Yes => paint::json(run)?,
+        Json::No => paint::line(run.to_toml()?.trim_end()),
+    }
+    Ok(())
 }
 
 fn settings() -> Vec<&'static Setting> {

@@ -88,13 +88,13 @@ settings! {
         lr_power: f64 = 1.0,
         /// Optimizer: adamw, adafactor, lion, muon, sgd.
         optimizer: OptimizerKind = OptimizerKind::Adamw,
-        /// AdamW's decay rate of the first moment.
+        /// AdamW's decay rate of the first moment; Lion has its own, 0.9.
         adam_beta1: f64 = 0.9,
-        /// AdamW's decay rate of the second moment.
+        /// AdamW's decay rate of the second moment; Lion has its own, 0.99.
         adam_beta2: f64 = 0.999,
         /// AdamW's term against division by zero.
         adam_epsilon: f64 = 1e-8,
-        /// SGD's and Muon's momentum.
+        /// SGD's and Muon's momentum; PyTorch's SGD has none by default.
         momentum: f64 = 0.9,
         /// Decoupled weight decay; biases and normalisation weights are never decayed.
         weight_decay: f64 = 0.0,
@@ -107,7 +107,7 @@ settings! {
         /// Rows in one forward pass.
         batch_size: usize = 8,
         /// Forward passes summed into one optimizer step.
-        gradient_accumulation_steps "gradient-accumulation": usize = 1,
+        gradient_accumulation_steps: usize = 1,
         /// Recompute each layer in the backward pass instead of keeping its activations.
         gradient_checkpointing: bool = false,
         /// Probability mass spread over all tokens, as in Szegedy et al. 1512.00567.
@@ -122,6 +122,8 @@ settings! {
         save_steps: usize = 0,
         /// Stop after this many evaluations without a better held-out loss; 0 never stops early.
         early_stopping_patience: usize = 0,
+        /// End with the weights of the lowest held-out loss instead of the last; early stopping always does.
+        load_best_model_at_end: bool = false,
         /// Also write TensorBoard event files into the run folder.
         tensorboard: bool = false,
     }

@@ -6,6 +6,7 @@ use crate::{Error, Result};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
+use sha2::{Digest, Sha256};
 use std::sync::{Mutex, PoisonError};
 
 /// How rows become batches.
@@ -93,6 +94,15 @@ impl Batches {
     /// Tokens in an epoch, padding not counted.
     pub fn n_tokens(&self) -> usize {
         self.rows.iter().map(|r| r.ids.len()).sum()
+    }
+
+    /// Adds all tokens and weights to a digest, in the rows' order.
+    pub fn digest(&self, digest: &mut Sha256) {
+        for row in &self.rows {
+            digest.update((row.ids.len() as u64).to_le_bytes());
+            row.ids.iter().for_each(|id| digest.update(id.to_le_bytes()));
+            row.loss_weights.iter().for_each(|weight| digest.update(weight.to_le_bytes()));
+        }
     }
 
     /// Batch `index` (from 0) of `epoch` (from 0): the same for the same seed, whatever was asked before. An

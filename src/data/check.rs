@@ -1,94 +1,45 @@
 //! What a look at the data says before a run: counts, problems, lengths, duplicates.
 
 use super::records::RowsRead;
-use super::{Encoded, Place, Row, RowContent, shapes};
+use super::{Encoded, Row, RowContent, shapes};
+pub use crate::protocol::{HeldOutReport, LengthBucket, Report, SameContent, TokenReport};
+
 use crate::{Error, Result};
-use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::fmt;
 
-/// How many of a kind the text rendering lists before it only counts.
+/// How many remarks of a kind the text rendering lists before it only counts.
 const LISTED: usize = 10;
 
 /// Width of the histogram's longest bar, in characters.
 const BAR: usize = 40;
 
-/// The state of a data set; serialises to what `--json` prints, displays as plain text.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Report {
-    /// Rows kept.
-    pub n_rows: usize,
-    /// Rows left out.
-    pub n_bad_rows: usize,
-    /// Every problem, with its place and what was expected.
-    pub problems: Vec<String>,
-    /// Remarks that stop nothing.
-    pub notes: Vec<String>,
-    /// Shape of the rows as the run file names it; `None` if no row told it.
-    pub shape: Option<&'static str>,
-    /// Rows whose content appeared before.
-    pub duplicates: Vec<SameContent>,
-    /// Held-out rows (`again`) whose content is also trained on (`first`).
-    pub overlap: Vec<SameContent>,
-    /// What needs a tokenizer; `None` without one.
-    pub tokens: Option<TokenReport>,
-}
-
-/// Two rows with the same content.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct SameContent {
-    /// Where it stands first.
-    pub first: Place,
-    /// Where it stands again.
-    pub again: Place,
-}
-
-/// The rows as tokens.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct TokenReport {
-    /// All tokens, special ones included.
-    pub n_tokens: usize,
-    /// Tokens that carry loss.
-    pub n_target_tokens: usize,
-    /// Tokens of the longest row.
-    pub longest: usize,
-    /// Tokens of the row in the middle, by length.
-    pub median: usize,
-    /// Rows by length, from the shortest bucket to the longest.
-    pub lengths: Vec<LengthBucket>,
-    /// Rows cut at `max_length`.
-    pub truncated: Vec<Place>,
-    /// Rows without a token that carries loss: nothing can be learned from them.
-    pub without_loss: Vec<Place>,
-}
-
-/// A bar of the length histogram.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct LengthBucket {
-    /// Longest row counted here, a power of two; the bucket before ends where this one begins.
-    pub up_to_tokens: usize,
-    /// Rows.
-    pub n_rows: usize,
+/// Rows with their tokens: a data set, or the part of it that is held out.
+#[derive(Debug, Default)]
+pub struct Part {
+    /// The rows, and what was wrong with others.
+    pub read: RowsRead,
+    /// Tokens of the rows, one for each and in their order; nothing where no tokenizer is at hand.
+    pub encoded: Vec<Encoded>,
 }
 
 impl Report {
-    /// Puts together what `read` found. `held_out` are the evaluation rows, if there are any; `encoded` are the
-    /// kept rows as tokens, one for each and in their order, or nothing where no tokenizer is at hand.
+    /// Puts together what was found.
     ///
     /// # Errors
-    /// As many `encoded` as neither nothing nor rows: a fault of the caller.
-    pub fn new(read: &RowsRead, held_out: &[Row], encoded: &[Encoded]) -> Result<Self> {
-        if !encoded.is_empty() && encoded.len() != read.rows.len() {
-            return Err(Error::Internal(format!(
-                "{} rows but {} encoded rows",
-                read.rows.len(),
-                encoded.len()
-            )));
+    /// As many encoded rows as neither nothing nor rows: a fault of the caller.
+    pub fn new(train: &Part, held_out: Option<&Part>) -> Result<Self> {
+        let parts = || std::iter::once(train).chain(held_out);
+        for Part { read, encoded } in parts() {
+            if !encoded.is_empty() && encoded.len() != read.rows.len() {
+                let problem = format!("{} rows but {} encoded rows", read.rows.len(), encoded.len());
+                return Err(Error::Internal(problem));
+            }
         }
         let mut first_places = HashMap::new();
         let mut duplicates = Vec::new();
-        for row in &read.rows {
+        for row in &train.read.rows {
             let first = *first_places.entry(content_hash(&row.content)).or_insert(&row.place);
             if !std::ptr::eq(first, &row.place) {
                 duplicates.push(SameContent { first: first.clone(), again: row.place.clone() });
@@ -96,25 +47,33 @@ impl Report {
         }
         let overlap = held_out
             .iter()
+            .flat_map(|part| &part.read.rows)
             .filter_map(|row| {
                 let first = (*first_places.get(&content_hash(&row.content))?).clone();
                 Some(SameContent { first, again: row.place.clone() })
             })
             .collect();
+        let problems = parts().flat_map(|part| part.read.faults.iter().chain(&part.read.problems));
         Ok(Self {
-            n_rows: read.rows.len(),
-            n_bad_rows: read.n_bad_rows,
-            problems: read.problems.iter().map(ToString::to_string).collect(),
-            notes: read.notes.clone(),
-            shape: read.shape.map(shapes::name),
+            n_rows: train.read.rows.len(),
+            n_bad_rows: parts().map(|part| part.read.n_bad_rows).sum(),
+            problems: problems.map(ToString::to_string).collect(),
+            notes: parts().flat_map(|part| part.read.notes.clone()).collect(),
+            shape: train.read.shape,
             duplicates,
             overlap,
-            tokens: (!encoded.is_empty()).then(|| TokenReport::new(&read.rows, encoded)),
+            tokens: TokenReport::of(train),
+            held_out: held_out
+                .map(|part| HeldOutReport { n_rows: part.read.rows.len(), tokens: TokenReport::of(part) }),
         })
     }
 }
 
 impl TokenReport {
+    fn of(Part { read, encoded }: &Part) -> Option<Self> {
+        (!encoded.is_empty()).then(|| Self::new(&read.rows, encoded))
+    }
+
     fn new(rows: &[Row], encoded: &[Encoded]) -> Self {
         // The first token has nothing before it that could predict it, so its weight never counts.
         let n_targets = |e: &Encoded| e.loss_weights.iter().skip(1).filter(|&&w| w > 0.0).count();
@@ -185,26 +144,37 @@ pub fn content_hash(content: &RowContent) -> [u8; 32] {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shape = self.shape.map_or(String::new(), |s| format!(" of shape {s}"));
+        let shape = self.shape.map_or(String::new(), |s| format!(" of shape {}", shapes::name(s)));
         writeln!(f, "{} rows{shape}, {} bad", self.n_rows, self.n_bad_rows)?;
-        list(f, "problems", &self.problems)?;
-        list(f, "notes", &self.notes)?;
-        list(f, "duplicates", &self.duplicates)?;
-        list(f, "held-out rows that are also trained on", &self.overlap)?;
-        let Some(tokens) = &self.tokens else { return Ok(()) };
+        // A problem that is not shown cannot be mended.
+        list(f, "problems", &self.problems, usize::MAX)?;
+        list(f, "notes", &self.notes, LISTED)?;
+        list(f, "duplicates", &self.duplicates, LISTED)?;
+        list(f, "held-out rows that are also trained on", &self.overlap, LISTED)?;
+        if let Some(tokens) = &self.tokens {
+            tokens.fmt(f)?;
+        }
+        let Some(HeldOutReport { n_rows, tokens }) = &self.held_out else { return Ok(()) };
+        writeln!(f, "held out: {n_rows} rows")?;
+        tokens.as_ref().map_or(Ok(()), |tokens| tokens.fmt(f))
+    }
+}
+
+impl fmt::Display for TokenReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
             "{} tokens, {} with loss; median row {}, longest {}",
-            tokens.n_tokens, tokens.n_target_tokens, tokens.median, tokens.longest
+            self.n_tokens, self.n_target_tokens, self.median, self.longest
         )?;
-        let most = tokens.lengths.iter().map(|b| b.n_rows).max().unwrap_or(0).max(1);
-        for bucket in &tokens.lengths {
+        let most = self.lengths.iter().map(|b| b.n_rows).max().unwrap_or(0).max(1);
+        for bucket in &self.lengths {
             let bar = "#".repeat((bucket.n_rows * BAR).div_ceil(most));
             let line = format!("  up to {:>6}  {:>8}  {bar}", bucket.up_to_tokens, bucket.n_rows);
             writeln!(f, "{}", line.trim_end())?;
         }
-        list(f, "truncated", &tokens.truncated)?;
-        list(f, "without a token that carries loss", &tokens.without_loss)
+        list(f, "truncated", &self.truncated, LISTED)?;
+        list(f, "without a token that carries loss", &self.without_loss, LISTED)
     }
 }
 
@@ -214,16 +184,21 @@ impl fmt::Display for SameContent {
     }
 }
 
-/// A heading with a count, and the first few items; nothing where there are none.
-fn list<T: fmt::Display>(f: &mut fmt::Formatter<'_>, heading: &str, items: &[T]) -> fmt::Result {
+/// A heading with a count, and the first items; nothing where there are none.
+fn list<T: fmt::Display>(
+    f: &mut fmt::Formatter<'_>,
+    heading: &str,
+    items: &[T],
+    n_listed: usize,
+) -> fmt::Result {
     if items.is_empty() {
         return Ok(());
     }
     writeln!(f, "{heading}: {}", items.len())?;
-    for item in items.iter().take(LISTED) {
+    for item in items.iter().take(n_listed) {
         writeln!(f, "  {item}")?;
     }
-    match items.len().saturating_sub(LISTED) {
+    match items.len().saturating_sub(n_listed) {
         0 => Ok(()),
         more => writeln!(f, "  … and {more} more"),
     }

@@ -4,7 +4,7 @@
 //! The `parquet` crate has a record interface as well, but it asserts on levels and types: a damaged file would end
 //! the program. Here levels that contradict each other are errors.
 
-use super::pages::{caught, checked_column};
+use super::pages::{Budget, caught, checked_column};
 use ::parquet::basic::{ConvertedType, Repetition};
 use ::parquet::column::reader::{ColumnReader, ColumnReaderImpl};
 use ::parquet::data_type::DataType;
@@ -59,8 +59,13 @@ pub(super) struct Rows {
 
 impl Rows {
     /// Decodes the columns under the top-level fields in `used`, whose types must have been found readable, of a file of
-    /// `file_len` bytes.
-    pub fn new(group: &dyn RowGroupReader, used: &[&Type], file_len: u64) -> Result<Self, ParquetError> {
+    /// `file_len` bytes. What they unpack to is taken off `budget`.
+    pub fn new(
+        group: &dyn RowGroupReader,
+        used: &[&Type],
+        file_len: u64,
+        budget: &mut Budget,
+    ) -> Result<Self, ParquetError> {
         let n_rows = usize::try_from(group.metadata().num_rows())
             .map_err(|_| ParquetError::General("negative number of rows".into()))?;
         let mut leaves = Vec::new();
@@ -70,8 +75,10 @@ impl Rows {
             if top.is_some_and(|top| used.iter().any(|f| f.name() == top)) {
                 let (max_def, max_rep) =
                     (meta.column_descr().max_def_level(), meta.column_descr().max_rep_level());
-                let cells =
-                    caught(|| decode(checked_column(group, column, file_len)?, n_rows, max_def, max_rep))?;
+                let cells = caught(|| {
+                    let column = checked_column(group, column, file_len, budget, size_of::<Cell>())?;
+                    decode(column, n_rows, max_def, max_rep, budget)
+                })?;
                 leaves.push(cells.into_iter().peekable());
             }
         }
@@ -211,25 +218,36 @@ fn decode(
     n_rows: usize,
     max_def: i16,
     max_rep: i16,
+    budget: &mut Budget,
 ) -> Result<Vec<Cell>, ParquetError> {
+    /// Bounds what the library unpacks before its bytes are counted.
+    const ROWS_AT_ONCE: usize = 1024;
     fn cells<T: DataType>(
         mut column: ColumnReaderImpl<T>,
         [n_rows, max_def, max_rep]: [usize; 3],
+        budget: &mut Budget,
         json: impl Fn(&T::T) -> Option<Value>,
     ) -> Result<Vec<Cell>, ParquetError> {
-        let (mut defs, mut reps, mut values) = (Vec::new(), Vec::new(), Vec::new());
-        column.read_records(n_rows, Some(&mut defs), Some(&mut reps), &mut values)?;
         let wrong = |what: &str| ParquetError::General(format!("{what} that the schema does not allow"));
-        let n_cells = if max_def > 0 { defs.len() } else { values.len() };
-        if max_rep > 0 && reps.len() != n_cells {
-            return Err(wrong("a number of repetition levels"));
-        }
-        let mut values = values.iter();
-        (0..n_cells)
-            .map(|i| {
+        let in_range = |level: i16, max| usize::try_from(level).is_ok_and(|l| l <= max);
+        let (mut cells, mut n_rows_left) = (Vec::new(), n_rows);
+        while n_rows_left > 0 {
+            let (mut defs, mut reps, mut values) = (Vec::new(), Vec::new(), Vec::new());
+            let n_wanted = n_rows_left.min(ROWS_AT_ONCE);
+            let (n_read, _, _) =
+                column.read_records(n_wanted, Some(&mut defs), Some(&mut reps), &mut values)?;
+            let n_cells = if max_def > 0 { defs.len() } else { values.len() };
+            if max_rep > 0 && reps.len() != n_cells {
+                return Err(wrong("a number of repetition levels"));
+            }
+            if n_read == 0 && n_cells == 0 {
+                break;
+            }
+            n_rows_left = n_rows_left.saturating_sub(n_read);
+            let mut values = values.iter();
+            for i in 0..n_cells {
                 let def = if max_def > 0 { defs[i] } else { 0 };
                 let rep = if max_rep > 0 { reps[i] } else { 0 };
-                let in_range = |level: i16, max| usize::try_from(level).is_ok_and(|l| l <= max);
                 if !in_range(def, max_def) || !in_range(rep, max_rep) {
                     return Err(wrong("levels"));
                 }
@@ -239,21 +257,24 @@ fn decode(
                 } else {
                     Some(Value::Null)
                 };
-                Ok(Cell { def, rep, value })
-            })
-            .collect()
+                let n_text_bytes = value.as_ref().and_then(Value::as_str).map_or(0, str::len);
+                budget.spend(size_of::<Cell>() + n_text_bytes)?;
+                cells.push(Cell { def, rep, value });
+            }
+        }
+        Ok(cells)
     }
     let level = |l: i16| usize::try_from(l).unwrap_or(0);
     let sizes = [n_rows, level(max_def), level(max_rep)];
     let float = |x: f64| Some(Number::from_f64(x).map_or(Value::Null, Value::Number));
     match column {
-        ColumnReader::BoolColumnReader(c) => cells(c, sizes, |&b| Some(b.into())),
-        ColumnReader::Int32ColumnReader(c) => cells(c, sizes, |&n| Some(n.into())),
-        ColumnReader::Int64ColumnReader(c) => cells(c, sizes, |&n| Some(n.into())),
-        ColumnReader::FloatColumnReader(c) => cells(c, sizes, |&x| float(f64::from(x))),
-        ColumnReader::DoubleColumnReader(c) => cells(c, sizes, |&x| float(x)),
+        ColumnReader::BoolColumnReader(c) => cells(c, sizes, budget, |&b| Some(b.into())),
+        ColumnReader::Int32ColumnReader(c) => cells(c, sizes, budget, |&n| Some(n.into())),
+        ColumnReader::Int64ColumnReader(c) => cells(c, sizes, budget, |&n| Some(n.into())),
+        ColumnReader::FloatColumnReader(c) => cells(c, sizes, budget, |&x| float(f64::from(x))),
+        ColumnReader::DoubleColumnReader(c) => cells(c, sizes, budget, |&x| float(x)),
         ColumnReader::ByteArrayColumnReader(c) => {
-            cells(c, sizes, |bytes| std::str::from_utf8(bytes.data()).ok().map(Value::from))
+            cells(c, sizes, budget, |bytes| std::str::from_utf8(bytes.data()).ok().map(Value::from))
         }
         ColumnReader::Int96ColumnReader(_) | ColumnReader::FixedLenByteArrayColumnReader(_) => {
             Err(ParquetError::General("a type that is not read".into()))

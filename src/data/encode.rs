@@ -8,7 +8,7 @@
 use super::turns::{Turns, assistant_turns};
 use super::{Encoded, Message, Row, RowContent};
 use crate::config::{DataConfig, LossOn};
-use crate::tokenizer::{AddSpecial, DecodeStream, SkipSpecial, Tokenizer};
+use crate::tokenizer::{AddSpecial, DecodeStream, GenerationPrompt, SkipSpecial, Tokenizer};
 use crate::{Error, Result};
 
 /// Encodes a row and weights the tokens that `config.loss_on` asks for, cut at `config.max_length`.
@@ -16,12 +16,11 @@ use crate::{Error, Result};
 /// # Errors
 /// [`Error::Input`] naming the row: the model lacks EOS or a chat template, the template refuses the
 /// conversation, or no token carries loss.
-pub fn encode(row: &Row, tokenizer: &Tokenizer, config: &DataConfig) -> Result<Encoded> {
-    let (ids, mut loss_weights) =
+pub fn encode(row: &Row, tokenizer: &Tokenizer, config: &DataConfig) -> Result<EncodedRow> {
+    let Weighted { mut ids, mut loss_weights, prompt_merges } =
         weighted(&row.content, tokenizer, config.loss_on).map_err(|e| at_row(row, e))?;
     let n_tokens = ids.len();
     let truncated = n_tokens > config.max_length;
-    let mut ids = ids;
     ids.truncate(config.max_length);
     loss_weights.truncate(config.max_length);
     // Nothing predicts the first token.
@@ -42,7 +41,31 @@ pub fn encode(row: &Row, tokenizer: &Tokenizer, config: &DataConfig) -> Result<E
         };
         return Err(Error::input(place(row), problem, expected(&row.content, truncated, config.max_length)));
     }
-    Ok(Encoded { ids, loss_weights, truncated })
+    Ok(EncodedRow { tokens: Encoded { ids, loss_weights, truncated }, prompt_merges })
+}
+
+/// A row as tokens, and what is remarkable about them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EncodedRow {
+    /// The tokens.
+    pub tokens: Encoded,
+    /// Whether the last tokens of the prompt differ once the completion follows, because letters merge across
+    /// the boundary: the model then trains on another context than it is asked with. A prompt that ends before
+    /// a space avoids it. TRL warns about the same rows.
+    pub prompt_merges: bool,
+}
+
+/// What a model lacks to learn from such rows; it is no fault of any row of them.
+pub fn model_faults(rows: &[Row], tokenizer: &Tokenizer) -> Vec<Error> {
+    let is_chat = |row: &Row| matches!(row.content, RowContent::Chat(_));
+    let mut faults = Vec::new();
+    if !tokenizer.has_chat_template() && rows.iter().any(is_chat) {
+        faults.extend(tokenizer.render_chat(&[], GenerationPrompt::No).err());
+    }
+    if !rows.iter().all(is_chat) {
+        faults.extend(end_token(tokenizer).err());
+    }
+    faults
 }
 
 /// Each token as text with its loss weight; the texts join to the decoded row. A character of several
@@ -68,18 +91,14 @@ pub struct Shown {
     pub weight: f32,
 }
 
-/// Whether the last tokens of a row's prompt differ once the completion follows, because letters merge
-/// across the boundary: the model then trains on another context than it is asked with. A prompt that
-/// ends before a space avoids it. TRL warns about the same rows.
-pub fn prompt_merges_into_completion(row: &Row, tokenizer: &Tokenizer) -> Result<bool> {
-    let RowContent::PromptCompletion { prompt, completion } = &row.content else { return Ok(false) };
-    let alone = tokenizer.encode(prompt, AddSpecial::No)?;
-    let whole = tokenizer.encode(&format!("{prompt}{completion}"), AddSpecial::No)?;
-    Ok(!whole.starts_with(&alone))
+/// Ids of a row with the weight of each, before cutting.
+struct Weighted {
+    ids: Vec<u32>,
+    loss_weights: Vec<f32>,
+    prompt_merges: bool,
 }
 
-/// Ids of a row with the weight of each, before cutting.
-fn weighted(content: &RowContent, tokenizer: &Tokenizer, loss_on: LossOn) -> Result<(Vec<u32>, Vec<f32>)> {
+fn weighted(content: &RowContent, tokenizer: &Tokenizer, loss_on: LossOn) -> Result<Weighted> {
     match content {
         RowContent::Text(_) if loss_on == LossOn::Completions => Err(Error::input(
             "loss-on",
@@ -88,23 +107,22 @@ fn weighted(content: &RowContent, tokenizer: &Tokenizer, loss_on: LossOn) -> Res
         )),
         RowContent::Text(text) => {
             let ids = encode_ended(text, tokenizer)?;
-            let weights = vec![1.0; ids.len()];
-            Ok((ids, weights))
+            Ok(Weighted { loss_weights: vec![1.0; ids.len()], ids, prompt_merges: false })
         }
         RowContent::PromptCompletion { prompt, completion } => {
             let ids = encode_ended(&format!("{prompt}{completion}"), tokenizer)?;
+            // The whole sequence is what counts; the prompt's own tokens only show where it ends.
+            let alone = tokenizer.encode(prompt, AddSpecial::Yes)?;
+            let n_same = alone.iter().zip(&ids).take_while(|(a, b)| a == b).count();
+            // An EOS that the post-processor puts behind the prompt is none of the prompt's.
+            let prompt_merges = alone[n_same..].iter().any(|id| !tokenizer.eos_ids().contains(id));
             let n_prompt = match loss_on {
                 LossOn::All => 0,
-                // The whole sequence is what counts; the prompt's own tokens only show where it ends.
-                LossOn::Auto | LossOn::Completions => {
-                    let alone = tokenizer.encode(prompt, AddSpecial::Yes)?;
-                    // An EOS that the post-processor puts behind the prompt is none of the prompt's.
-                    let same = alone.iter().zip(&ids).take_while(|(a, b)| a == b).count();
-                    same.min(ids.len().saturating_sub(1)) // the end is always learned
-                }
+                // The end is always learned.
+                LossOn::Auto | LossOn::Completions => n_same.min(ids.len().saturating_sub(1)),
             };
-            let weights = (0..ids.len()).map(|i| if i < n_prompt { 0.0 } else { 1.0 }).collect();
-            Ok((ids, weights))
+            let loss_weights = (0..ids.len()).map(|i| if i < n_prompt { 0.0 } else { 1.0 }).collect();
+            Ok(Weighted { ids, loss_weights, prompt_merges })
         }
         RowContent::Chat(messages) => chat(messages, tokenizer, loss_on),
     }
@@ -112,10 +130,7 @@ fn weighted(content: &RowContent, tokenizer: &Tokenizer, loss_on: LossOn) -> Res
 
 /// A text with what the tokenizer adds to texts and with EOS at its end, once.
 fn encode_ended(text: &str, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
-    let (Some(eos), Some(&eos_id)) = (tokenizer.eos_token(), tokenizer.eos_ids().first()) else {
-        let expected = "one, so that the model learns where to stop";
-        return Err(Error::input("tokenizer_config.json", "no eos_token", expected));
-    };
+    let EndToken { text: eos, id: eos_id } = end_token(tokenizer)?;
     let mut ids = if text.ends_with(eos) {
         tokenizer.encode(text, AddSpecial::Yes)?
     } else {
@@ -127,25 +142,39 @@ fn encode_ended(text: &str, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
     Ok(ids)
 }
 
+struct EndToken<'t> {
+    text: &'t str,
+    id: u32,
+}
+
+fn end_token(tokenizer: &Tokenizer) -> Result<EndToken<'_>> {
+    match (tokenizer.eos_token(), tokenizer.eos_ids().first()) {
+        (Some(text), Some(&id)) => Ok(EndToken { text, id }),
+        _ => {
+            let expected = "one, so that the model learns where to stop";
+            Err(Error::input("tokenizer_config.json", "no eos_token", expected))
+        }
+    }
+}
+
 /// The conversation is tokenised as one text, as a model sees it; a token carries loss if any byte of
 /// it belongs to an assistant's turn.
-fn chat(messages: &[Message], tokenizer: &Tokenizer, loss_on: LossOn) -> Result<(Vec<u32>, Vec<f32>)> {
+fn chat(messages: &[Message], tokenizer: &Tokenizer, loss_on: LossOn) -> Result<Weighted> {
     // Without weights to apply, learning everything needs no turns.
     let even = messages.iter().all(|m| m.weight == 1.0);
     let Turns { text, spans } = if loss_on == LossOn::All && even {
-        let prompt = crate::tokenizer::GenerationPrompt::No;
-        Turns { text: tokenizer.render_chat(messages, prompt)?, spans: Vec::new() }
+        Turns { text: tokenizer.render_chat(messages, GenerationPrompt::No)?, spans: Vec::new() }
     } else {
         assistant_turns(tokenizer, messages)?
     };
     let context = if loss_on == LossOn::All { 1.0 } else { 0.0 };
     let pieces = tokenizer.encode_pieces(&text)?;
-    let weights = pieces.iter().map(|piece| {
+    let loss_weights = pieces.iter().map(|piece| {
         let of = spans.iter().find(|s| piece.bytes.start < s.bytes.end && s.bytes.start < piece.bytes.end);
         of.map_or(context, |s| s.weight)
     });
-    let weights = weights.collect();
-    Ok((pieces.into_iter().map(|p| p.id).collect(), weights))
+    let loss_weights = loss_weights.collect();
+    Ok(Weighted { ids: pieces.into_iter().map(|p| p.id).collect(), loss_weights, prompt_merges: false })
 }
 
 fn place(row: &Row) -> String {

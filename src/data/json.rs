@@ -69,14 +69,14 @@ fn read_object(bytes: &[u8], mut scanner: Scanner<'_>, out: &mut Collector<'_>) 
     if is_row {
         return out.record(line, &object, &[]);
     }
-    let lists: Vec<_> = object.iter().filter(|(_, v)| v.is_array()).map(|(k, _)| k.as_str()).collect();
+    let lists: Vec<_> = object.iter().filter(|(_, v)| v.is_array()).map(|(k, _)| k).collect();
     let at = format!(":{line}");
     match lists[..] {
         [list] => _ = read_member_list(start, Some(list), out),
         [] => out.fault(&at, shapes::list_fields(object.keys()), "a row, or one field with the list of rows"),
         _ => out.fault(
             &at,
-            format!("has {} lists: {}", lists.len(), lists.join(", ")),
+            format!("has {} lists: {}", lists.len(), shapes::list(lists.into_iter())),
             "one list of rows a file",
         ),
     }

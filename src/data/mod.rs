@@ -18,22 +18,8 @@ pub mod check;
 pub mod pack;
 pub mod batches;
 
+pub use crate::protocol::Place;
 pub use records::RowsRead;
-
-/// Where a row came from, for messages.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize)]
-pub struct Place {
-    /// File as the user named it.
-    pub file: String,
-    /// Line, counted from 1; row number for formats without lines.
-    pub line: usize,
-}
-
-impl std::fmt::Display for Place {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}:{}", self.file, self.line)
-    }
-}
 
 /// One message of a conversation.
 #[derive(Clone, Debug, PartialEq)]

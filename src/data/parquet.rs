@@ -2,7 +2,7 @@
 //! decoded, and their types are checked before the first value is read.
 
 use super::columns::{CellProblem, Rows};
-use super::pages::caught;
+use super::pages::{Budget, caught, is_too_much};
 use super::records::Collector;
 use super::shapes;
 use crate::config::Shape;
@@ -23,17 +23,21 @@ pub(super) fn read(bytes: &[u8], max_bytes: u64, out: &mut Collector<'_>) {
         Err(e) => return out.fault("", format!("is broken Parquet: {}", words(&e)), "a whole Parquet file"),
     };
     let Some(used) = used_columns(&file, out) else { return };
-    let unpacked = unpacked_bytes(&file, &used);
-    if unpacked > max_bytes {
-        let problem = format!("its columns unpack to {unpacked} bytes");
-        return out.fault("", problem, format!("{max_bytes} bytes or fewer; split the file"));
+    let too_much = |out: &mut Collector<'_>| {
+        let problem = format!("its columns unpack to more than {max_bytes} bytes");
+        out.fault("", problem, "less; split the file");
+    };
+    if unpacked_bytes(&file, &used) > max_bytes {
+        return too_much(out);
     }
+    let mut budget = Budget::new(max_bytes);
     let mut line = 0;
     for group in 0..file.num_row_groups() {
         let rows = match caught(|| file.get_row_group(group))
-            .and_then(|g| Rows::new(&*g, &used, bytes.len() as u64))
+            .and_then(|g| Rows::new(&*g, &used, bytes.len() as u64, &mut budget))
         {
             Ok(rows) => rows,
+            Err(e) if is_too_much(&e) => return too_much(out),
             Err(e) => {
                 let problem = format!("broken Parquet, not read from here on: {}", words(&e));
                 return out.fault(&format!(":{}", line + 1), problem, "readable pages");
@@ -152,7 +156,8 @@ fn children_readable(children: &[::parquet::schema::types::TypePtr], depth: usiz
     })
 }
 
-/// What the columns say they unpack to.
+/// What the columns' pages say they take once uncompressed: the least that they unpack to, for entries of a
+/// dictionary stand there once.
 fn unpacked_bytes(file: &SerializedFileReader<Bytes>, used: &[&Type]) -> u64 {
     let is_used = |name: &str| used.iter().any(|f| f.name() == name);
     let groups = file.metadata().row_groups().iter();
@@ -166,4 +171,70 @@ fn unpacked_bytes(file: &SerializedFileReader<Bytes>, used: &[&Type]) -> u64 {
 fn words(error: &::parquet::errors::ParquetError) -> String {
     let text = error.to_string();
     text.trim_start_matches("Parquet error: ").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::data::RowsRead;
+    use ::parquet::data_type::{ByteArray, ByteArrayType};
+    use ::parquet::file::writer::SerializedFileWriter;
+    use ::parquet::schema::parser::parse_message_type;
+    use std::sync::Arc;
+
+    /// A file of one column in row groups; a cell is its text and its levels.
+    fn file(schema: &str, groups: &[Vec<(&str, i16, i16)>]) -> Vec<u8> {
+        let schema = Arc::new(parse_message_type(schema).unwrap());
+        let mut writer = SerializedFileWriter::new(Vec::new(), schema, Arc::default()).unwrap();
+        for cells in groups {
+            let mut group = writer.next_row_group().unwrap();
+            let mut column = group.next_column().unwrap().unwrap();
+            let values: Vec<ByteArray> = cells.iter().map(|&(text, _, _)| text.into()).collect();
+            let (defs, reps): (Vec<i16>, Vec<i16>) = cells.iter().map(|&(_, def, rep)| (def, rep)).unzip();
+            column.typed::<ByteArrayType>().write_batch(&values, Some(&defs), Some(&reps)).unwrap();
+            column.close().unwrap();
+            group.close().unwrap();
+        }
+        writer.into_inner().unwrap()
+    }
+
+    fn read_within(bytes: &[u8], shape: Shape, max_bytes: u64) -> RowsRead {
+        let mut out = Collector::new("x.parquet", shape);
+        read(bytes, max_bytes, &mut out);
+        out.finish()
+    }
+
+    const FLAT: &str = "message rows { required binary text (UTF8); }";
+    const TOO_MUCH: &str =
+        "x.parquet: its columns unpack to more than 1000000 bytes; expected less; split the file";
+
+    #[test]
+    fn an_entry_of_a_dictionary_repeated_counts_as_often_as_it_stands() {
+        let text = "x".repeat(1000);
+        let bytes = file(FLAT, &[vec![(text.as_str(), 0, 0); 3000]]);
+        assert!(bytes.len() < 10_000, "the file is small: {}", bytes.len());
+        let refused = read_within(&bytes, Shape::Text, 1_000_000);
+        assert_eq!(refused.faults.iter().map(ToString::to_string).collect::<Vec<_>>(), [TOO_MUCH]);
+        let whole = read_within(&bytes, Shape::Text, 4_000_000);
+        assert_eq!((whole.rows.len(), whole.faults.len()), (3000, 0), "rows beyond one portion are read");
+    }
+
+    #[test]
+    fn row_groups_share_one_budget() {
+        let text = "x".repeat(1000);
+        let bytes = file(FLAT, &vec![vec![(text.as_str(), 0, 0); 600]; 2]);
+        let read = read_within(&bytes, Shape::Text, 1_000_000);
+        assert_eq!(read.faults[0].to_string(), TOO_MUCH);
+    }
+
+    #[test]
+    fn a_row_with_too_many_cells_is_refused_before_it_is_decoded() {
+        let schema = "message rows { required group text (LIST) { repeated group list { required binary element (UTF8); } } }";
+        let row: Vec<(&str, i16, i16)> = (0..50_000).map(|i| ("x", 1, i16::from(i > 0))).collect();
+        let bytes = file(schema, &[row]);
+        assert!(bytes.len() < 10_000, "the file is small: {}", bytes.len());
+        let read = read_within(&bytes, Shape::Text, 1_000_000);
+        assert_eq!(read.faults[0].to_string(), TOO_MUCH);
+    }
 }

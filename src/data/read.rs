@@ -51,8 +51,8 @@ impl Format {
 }
 
 /// Reads the rows of one file. `name` tells the format and stands in messages; `shape` is [`Shape::Auto`] or
-/// what the user insists on. Nothing is refused outright: every problem is in [`RowsRead::problems`], and
-/// reading goes on behind a bad row where the format permits.
+/// what the user insists on. Nothing is refused outright: every problem is in [`RowsRead::faults`] or
+/// [`RowsRead::problems`], and reading goes on behind a bad row where the format permits.
 pub fn read_rows(bytes: &[u8], name: &str, shape: Shape) -> RowsRead {
     read_bounded(bytes, name, shape, MAX_UNPACKED_BYTES)
 }
@@ -100,7 +100,7 @@ fn unpack<'b>(bytes: &'b [u8], max_bytes: u64, out: &mut Collector<'_>) -> Optio
         return None;
     }
     if unpacked.len() as u64 > max_bytes {
-        out.fault("", format!("unpacks to more than {max_bytes} bytes"), "less; split the file");
+        out.fault("", format!("unpacks to more than {max_bytes} bytes"), "less: a sample of its rows");
         return None;
     }
     Some(Cow::Owned(unpacked))
@@ -118,8 +118,11 @@ mod tests {
         gzip.write_all(&[b' '; 100_000]).unwrap();
         let gzip = gzip.finish().unwrap();
         let read = read_bounded(&gzip, "bomb.jsonl.gz", Shape::Auto, 1000);
-        let problem = read.problems[0].to_string();
-        assert_eq!(problem, "bomb.jsonl.gz: unpacks to more than 1000 bytes; expected less; split the file");
+        let fault = read.faults[0].to_string();
+        assert_eq!(
+            fault,
+            "bomb.jsonl.gz: unpacks to more than 1000 bytes; expected less: a sample of its rows"
+        );
     }
 
     #[test]
@@ -127,6 +130,6 @@ mod tests {
         let bytes = include_bytes!("../../tests/fixtures/data/chat.parquet");
         let read = read_bounded(bytes, "chat.parquet", Shape::Auto, 10);
         assert!(read.rows.is_empty());
-        assert!(read.problems[0].to_string().contains("its columns unpack to"), "{:?}", read.problems);
+        assert!(read.faults[0].to_string().contains("its columns unpack to"), "{:?}", read.faults);
     }
 }

@@ -3,18 +3,24 @@
 use super::shapes::{self, FieldProblem};
 use super::{Place, Row};
 use crate::config::Shape;
+use crate::store::shortened;
 use crate::{Error, Result};
 use indexmap::IndexMap;
 use serde_json::{Map, Value};
+
+/// How many fields a message names before it only counts.
+pub(super) const LISTED_FIELDS: usize = 20;
 
 /// A data file after reading: usable rows, and everything that was wrong with the others.
 #[derive(Debug, Default)]
 pub struct RowsRead {
     /// Usable rows in file order.
     pub rows: Vec<Row>,
-    /// All problems in file order; a row with several bad fields has several.
+    /// What is wrong with the file as a whole. Rows may be missing because of it, so no setting passes over it.
+    pub faults: Vec<Error>,
+    /// What is wrong with single rows, in file order; a row with several bad fields has several.
     pub problems: Vec<Error>,
-    /// Rows left out because of a problem. Problems of the file as a whole are not counted.
+    /// Rows left out because of their problems.
     pub n_bad_rows: usize,
     /// Shape of the rows: the one asked for, or that of the first row recognised.
     pub shape: Option<Shape>,
@@ -23,9 +29,9 @@ pub struct RowsRead {
 }
 
 impl RowsRead {
-    /// The rows, or every problem at once if there is any.
+    /// The rows, or everything that is wrong at once if there is anything.
     pub fn strict(self) -> Result<Vec<Row>> {
-        Error::all(self.problems)?;
+        Error::all(self.faults.into_iter().chain(self.problems).collect())?;
         Ok(self.rows)
     }
 }
@@ -52,14 +58,25 @@ impl<'a> Collector<'a> {
         self.forced
     }
 
-    /// Problems so far.
+    /// Faults and problems so far.
     pub fn n_problems(&self) -> usize {
-        self.read.problems.len()
+        self.read.faults.len() + self.read.problems.len()
     }
 
     /// A problem of the file as a whole. `at` follows the file's name: empty, or `:3`.
     pub fn fault(&mut self, at: &str, problem: impl Into<String>, expected: impl Into<String>) {
-        self.read.problems.push(Error::input(format!("{}{at}", self.file), problem, expected));
+        let fault = self.error(at, problem.into(), expected.into());
+        self.read.faults.push(fault);
+    }
+
+    fn problem(&mut self, at: &str, problem: impl Into<String>, expected: impl Into<String>) {
+        let problem = self.error(at, problem.into(), expected.into());
+        self.read.problems.push(problem);
+    }
+
+    /// Names of fields and columns come from the file: they must not drive the terminal that shows the message.
+    fn error(&self, at: &str, problem: String, expected: String) -> Error {
+        Error::input(format!("{}{}", self.file, printable(at)), printable(&problem), printable(&expected))
     }
 
     /// A record that could not even be split into fields. `at` is the line, or `line:column`.
@@ -70,12 +87,12 @@ impl<'a> Collector<'a> {
         expected: impl Into<String>,
     ) {
         self.read.n_bad_rows += 1;
-        self.fault(&format!(":{at}"), problem, expected);
+        self.problem(&format!(":{at}"), problem, expected);
     }
 
     /// A remark for the report.
     pub fn note(&mut self, note: String) {
-        self.read.notes.push(format!("{}: {note}", self.file));
+        self.read.notes.push(format!("{}: {}", self.file, printable(&note)));
     }
 
     /// A record of named fields. `columns` are a table's column names, empty where the format has none.
@@ -94,7 +111,7 @@ impl<'a> Collector<'a> {
                 self.read.n_bad_rows += 1;
                 for FieldProblem { path, problem, expected } in problems {
                     let at = locate(line, &path, columns);
-                    self.fault(&at, problem, expected);
+                    self.problem(&at, problem, expected);
                 }
             }
         }
@@ -129,15 +146,32 @@ impl<'a> Collector<'a> {
 
     /// Everything delivered. A file that gave neither a row nor a problem is itself a problem.
     pub fn finish(mut self) -> RowsRead {
-        if self.read.rows.is_empty() && self.read.problems.is_empty() {
+        if self.read.rows.is_empty() && self.n_problems() == 0 {
             self.fault("", "holds no rows", "at least one row");
         }
-        for (field, line) in std::mem::take(&mut self.unused) {
-            self.note(format!("field `{field}` is not used (first in line {line})"));
+        // Rows whose keys are data have a field of their own each.
+        let n_more = self.unused.len().saturating_sub(LISTED_FIELDS);
+        for (field, line) in std::mem::take(&mut self.unused).into_iter().take(LISTED_FIELDS) {
+            self.note(format!("field `{}` is not used (first in line {line})", shortened(&field)));
+        }
+        if n_more > 0 {
+            self.note(format!("{n_more} more fields are not used"));
         }
         self.read.shape = self.shape.map(|(shape, _)| shape);
         self.read
     }
+}
+
+/// Control characters spelt out.
+fn printable(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut safe, letter| {
+        if letter.is_control() {
+            safe.extend(letter.escape_debug());
+        } else {
+            safe.push(letter);
+        }
+        safe
+    })
 }
 
 /// `:3` for the row, `:3: messages[2].role` for a field, `:3: column 2 (text)` for a table's cell.

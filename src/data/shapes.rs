@@ -1,7 +1,9 @@
 //! Fields of a record → [`RowContent`]: which fields make which shape, and what they must hold.
 
+use super::records::LISTED_FIELDS;
 use super::{Message, RowContent};
 use crate::config::Shape;
+use crate::store::shortened;
 use serde_json::{Map, Value};
 
 /// What to give when no shape fits, for messages.
@@ -66,8 +68,18 @@ pub(super) fn recognise(record: &Map<String, Value>) -> Option<Shape> {
 
 /// "has the fields `a`, `b`", for messages.
 pub(super) fn list_fields<'a>(names: impl Iterator<Item = &'a String>) -> String {
-    let names: Vec<_> = names.map(|n| format!("`{n}`")).collect();
-    if names.is_empty() { "has no fields".into() } else { format!("has the fields {}", names.join(", ")) }
+    let listed = list(names);
+    if listed.is_empty() { "has no fields".into() } else { format!("has the fields {listed}") }
+}
+
+/// "`a`, `b` and 3 more"
+pub(super) fn list<'a>(names: impl Iterator<Item = &'a String>) -> String {
+    let mut names = names.map(|name| format!("`{}`", shortened(name)));
+    let listed = names.by_ref().take(LISTED_FIELDS).collect::<Vec<_>>().join(", ");
+    match names.count() {
+        0 => listed,
+        more => format!("{listed} and {more} more"),
+    }
 }
 
 /// Reads `record` in `shape`, which must not be [`Shape::Auto`].
@@ -244,7 +256,9 @@ impl FieldReader {
         match turn.get(key) {
             Some(Value::String(text)) => match role_of(text) {
                 Ok(role) => return Some(role.to_string()),
-                Err(expected) => self.problem(format!("{path}.{key}"), format!("is {text:?}"), expected),
+                Err(expected) => {
+                    self.problem(format!("{path}.{key}"), format!("is \"{}\"", shortened(text)), expected)
+                }
             },
             Some(other) => self.problem(format!("{path}.{key}"), format!("is {}", kind(other)), "a string"),
             None => self.problem(path, format!("has no `{key}`"), format!("`{key}` with the speaker's role")),
@@ -265,7 +279,7 @@ impl FieldReader {
                         (Some("text") | None, Some(piece)) => text.push_str(piece),
                         (part_type, _) => {
                             let found = part_type.map_or("is no part with text".into(), |t| {
-                                format!("is a part of type {t:?}")
+                                format!("is a part of type \"{}\"", shortened(t))
                             });
                             self.problem(
                                 format!("{path_key}[{index}]"),

@@ -8,10 +8,15 @@
 use super::records::Collector;
 use super::shapes;
 use crate::config::Shape;
+use crate::store::shortened;
 use serde_json::{Map, Value};
 
 /// Reads a table whose cells are parted by `delimiter`: `,` or a tab.
 pub(super) fn read(bytes: &[u8], delimiter: u8, out: &mut Collector<'_>) {
+    if bytes.contains(&b'\r') && !bytes.contains(&b'\n') {
+        // Otherwise the whole file would be a header.
+        return out.fault("", "its lines end in CR alone, as on old Macs", "lines that end in LF or CRLF");
+    }
     let mut parser = Parser { bytes, pos: 0, line: 1, delimiter };
     let Some(header) = parser.next() else { return };
     let Some(columns) = columns(header, out) else { return };
@@ -53,7 +58,11 @@ fn columns(header: Record, out: &mut Collector<'_>) -> Option<Vec<String>> {
     for (index, cell) in cells.into_iter().enumerate() {
         match String::from_utf8(cell) {
             Ok(name) if columns.contains(&name) && !name.is_empty() => {
-                out.fault(&at, format!("column `{name}` appears twice"), "a name for each column");
+                out.fault(
+                    &at,
+                    format!("column `{}` appears twice", shortened(&name)),
+                    "a name for each column",
+                );
                 return None;
             }
             Ok(name) => columns.push(name),
@@ -99,7 +108,7 @@ fn fields(
             Ok(text) => _ = fields.insert(name.clone(), Value::String(text)),
             Err(e) => {
                 let byte = e.as_bytes()[e.utf8_error().valid_up_to()];
-                let at = format!("{line}: column {} ({name})", index + 1);
+                let at = format!("{line}: column {} ({})", index + 1, shortened(name));
                 out.bad_row(at, format!("byte 0x{byte:02X} is not UTF-8"), "text encoded as UTF-8");
                 return None;
             }

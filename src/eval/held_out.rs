@@ -35,6 +35,11 @@ impl HeldOut {
         self.batches.n_rows()
     }
 
+    /// Adds all tokens and weights to a digest.
+    pub fn digest(&self, digest: &mut sha2::Sha256) {
+        self.batches.digest(digest);
+    }
+
     /// Batches in all.
     pub(super) fn n_batches(&self) -> usize {
         self.batches.len()

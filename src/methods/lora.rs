@@ -8,7 +8,7 @@ settings! {
     pub struct LoraConfig in "method" {
         /// Rank of the update (PEFT's `r`).
         rank: usize = 8,
-        /// Numerator of the scale alpha / rank (PEFT's `lora_alpha`).
+        /// Numerator of the scale alpha / rank (PEFT's `lora_alpha`, whose default is 8).
         alpha: f64 = 16.0,
         /// Dropout on the adapter's input (PEFT's `lora_dropout`).
         dropout: f64 = 0.0,

@@ -3,7 +3,7 @@
 use super::CausalLm;
 use super::adapter_config::AdapterConfig;
 use crate::methods::{LoraConfig, TargetModules};
-use crate::store::{HostTensor, Store, join, safetensors};
+use crate::store::{HostTensor, Store, join, safetensors, shortened};
 use crate::{Error, Result};
 use indexmap::IndexMap;
 
@@ -65,7 +65,9 @@ impl Adapter {
         let AdapterConfig { lora, base_model, fan_in_fan_out } = AdapterConfig::from_json(&text, &key)?;
         let key = join(folder, ADAPTER_MODEL);
         let mut tensors = IndexMap::new();
-        for (name, entry) in safetensors::read_header(store, &key).await?.tensors {
+        let header = safetensors::read_header(store, &key).await?;
+        check_factors(&key, &header, &lora)?;
+        for (name, entry) in header.tensors {
             let tensor = entry.read(store, &key, &name).await?;
             tensors.insert(name, tensor);
         }
@@ -94,6 +96,30 @@ impl Adapter {
         Ok(vec![ADAPTER_CONFIG.to_string(), ADAPTER_MODEL.to_string()])
     }
 }
+
+/// Compares the factors' shapes with the settings, before a value is read.
+fn check_factors(key: &str, header: &safetensors::Header, config: &LoraConfig) -> Result<()> {
+    let mut errors = Vec::new();
+    for (name, entry) in &header.tensors {
+        let rank = config.rank;
+        let fits = match entry.info.shape[..] {
+            [rows, width] if name.contains("lora_A") => rows == rank && width <= WIDEST_LAYER,
+            [width, columns] if name.contains("lora_B") => columns == rank && width <= WIDEST_LAYER,
+            _ => !name.contains("lora_A") && !name.contains("lora_B"),
+        };
+        if !fits && errors.len() < MOST_ERRORS {
+            let problem = format!("shape {:?}", entry.info.shape);
+            let expected = format!("a matrix with one side of r = {rank} as {ADAPTER_CONFIG} states");
+            errors.push(Error::input(format!("{key}: {}", shortened(name)), problem, expected));
+        }
+    }
+    Error::all(errors)
+}
+
+/// Wider than any real layer: what claims to be is not worth its memory.
+const WIDEST_LAYER: usize = 1 << 20;
+/// More of the same help nobody.
+const MOST_ERRORS: usize = 20;
 
 impl CausalLm {
     /// Attaches an adapter, trainable. Every missing, left-over or misshapen tensor is named.

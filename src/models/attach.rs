@@ -6,7 +6,7 @@ use super::params::{AnyTensor, NamedTensors, Param, ParamMut};
 use crate::methods::{LoraConfig, MethodConfig, TargetModules, is_or_ends_in, shortest_names};
 use crate::store::HostTensor;
 use crate::{Error, Result};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData};
 use indexmap::IndexMap;
 
 /// What is attached to a model.
@@ -138,7 +138,8 @@ impl CausalLm {
                 }
                 Some(host) => {
                     let found = format!("shape {:?}", host.shape);
-                    if !to_device(host, &device).is_some_and(|value| param.set(value)) {
+                    let value = AnyTensor::from_host(host, param.name(), &device);
+                    if !value.is_ok_and(|value| param.set(value)) {
                         errors.push(Error::input(
                             format!("adapter tensor {}", param.name()),
                             found,
@@ -203,16 +204,5 @@ fn fresh_low_rank(linear: &Linear, config: &LoraConfig, seed: u64) -> LowRank {
         b: param("lora_B", Tensor::zeros([d_out, config.rank], &device)),
         scale: config.scale(),
         dropout: config.dropout,
-    }
-}
-
-/// The tensor on a device; `None` where it is neither vector nor matrix.
-pub(crate) fn to_device(host: HostTensor, device: &Device) -> Option<AnyTensor> {
-    match host.shape[..] {
-        [n] => Some(AnyTensor::Vector(Tensor::from_data(TensorData::new(host.values, [n]), device))),
-        [rows, columns] => {
-            Some(AnyTensor::Matrix(Tensor::from_data(TensorData::new(host.values, [rows, columns]), device)))
-        }
-        _ => None,
     }
 }

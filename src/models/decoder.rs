@@ -71,14 +71,7 @@ impl CausalLm {
 
     /// Moves a batch to the device, with masks and rotations.
     pub fn context(&self, batch: &Batch) -> Result<Context> {
-        if let Some(bad) = batch
-            .input_ids
-            .iter()
-            .find(|&&id| usize::try_from(id).is_ok_and(|id| id >= self.spec.vocab_size) || id < 0)
-        {
-            let expected = format!("ids below the model's vocabulary of {}", self.spec.vocab_size);
-            return Err(Error::input("token ids", bad.to_string(), expected));
-        }
+        self.check_ids(&batch.input_ids)?;
         self.check_length(batch.position_ids.iter().copied().max().unwrap_or(0) as usize + 1)?;
         let mask = |window| {
             ops::causal_mask(&batch.position_ids, &batch.segment_ids, batch.batch_size, window, &self.device)
@@ -88,11 +81,28 @@ impl CausalLm {
 
     /// The next tokens of one sequence whose earlier tokens are in a cache.
     fn continuation(&self, ids: &[i32], past: usize) -> Result<Context> {
+        self.check_ids(ids)?;
         self.check_length(past + ids.len())?;
         let positions: Vec<i32> = (past..past + ids.len()).map(|p| p as i32).collect();
         Ok(self.context_with(ids, &positions, 1, |window| {
             ops::continuation_mask(past, ids.len(), window, &self.device)
         }))
+    }
+
+    /// Whether the embedding table has a row for a token.
+    pub fn has_token(&self, id: u32) -> bool {
+        usize::try_from(id).is_ok_and(|id| id < self.spec.vocab_size)
+    }
+
+    /// A lookup past the table's end would take the process down, or on a GPU read what is not there.
+    fn check_ids(&self, ids: &[i32]) -> Result<()> {
+        match ids.iter().find(|&&id| !u32::try_from(id).is_ok_and(|id| self.has_token(id))) {
+            Some(bad) => {
+                let expected = format!("ids below the model's vocabulary of {}", self.spec.vocab_size);
+                Err(Error::input("token ids", bad.to_string(), expected))
+            }
+            None => Ok(()),
+        }
     }
 
     fn check_length(&self, n_tokens: usize) -> Result<()> {

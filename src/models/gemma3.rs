@@ -23,10 +23,12 @@ struct Config {
     rms_norm_eps: f32,
     max_position_embeddings: usize,
     query_pre_attn_scalar: f32,
-    sliding_window: usize,
+    #[serde(default = "window")]
+    sliding_window: Option<usize>,
     layer_types: Option<Vec<String>>,
-    #[serde(alias = "_sliding_window_pattern")]
     sliding_window_pattern: Option<usize>,
+    /// What transformers writes; some files have both.
+    _sliding_window_pattern: Option<usize>,
     rope_local_base_freq: Option<f64>,
     #[serde(default = "tied")]
     tie_word_embeddings: bool,
@@ -38,6 +40,11 @@ fn tied() -> bool {
     true
 }
 
+/// transformers' default. A window of `null` is none.
+fn window() -> Option<usize> {
+    Some(4096)
+}
+
 /// `model_type: gemma3_text`
 pub(super) fn spec(config: &Value) -> Result<Spec> {
     refuse(config, "hidden_activation", "gelu_pytorch_tanh", |v| v == "gelu_pytorch_tanh")?;
@@ -47,7 +54,7 @@ pub(super) fn spec(config: &Value) -> Result<Spec> {
     let file: Config = parse(config)?;
     let (full, sliding) = ropes(config, file.rope_local_base_freq.unwrap_or(10_000.0))?;
     let n_layers = file.num_hidden_layers.min(1 << 16);
-    let every = file.sliding_window_pattern.unwrap_or(6).max(1);
+    let every = file.sliding_window_pattern.or(file._sliding_window_pattern).unwrap_or(6).max(1);
     let layer = |i: usize| {
         let slides = match &file.layer_types {
             Some(types) => match types.get(i).map(String::as_str) {
@@ -65,7 +72,14 @@ pub(super) fn spec(config: &Value) -> Result<Spec> {
             None => !(i + 1).is_multiple_of(every),
         };
         Ok(if slides {
-            LayerSpec { rope: Some(sliding.clone()), sliding_window: Some(file.sliding_window) }
+            let window = file.sliding_window.filter(|&window| window > 0).ok_or_else(|| {
+                Error::input(
+                    "config.json: sliding_window",
+                    "null or 0",
+                    format!("a number from 1, for layer {i} slides"),
+                )
+            })?;
+            LayerSpec { rope: Some(sliding.clone()), sliding_window: Some(window) }
         } else {
             LayerSpec { rope: Some(full.clone()), sliding_window: None }
         })

@@ -57,7 +57,7 @@ pub(super) fn spec(config: &Value) -> Result<Spec> {
         names: &NAMES,
         vocab_size: file.vocab_size,
         hidden_size: file.n_embd,
-        intermediate_size: file.n_inner.unwrap_or(4 * file.n_embd),
+        intermediate_size: file.n_inner.unwrap_or_else(|| file.n_embd.saturating_mul(4)),
         layers: vec![LayerSpec { rope: None, sliding_window: None }; file.n_layer.min(1 << 16)],
         n_heads: file.n_head,
         n_kv_heads: file.n_head,

@@ -267,3 +267,26 @@ impl Embedding {
         params
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::Device;
+
+    #[test]
+    fn noise_on_embeddings_fills_its_bounds_evenly_and_follows_its_seed() {
+        let added = |alpha, seed, sequence| {
+            let x = Tensor::<2>::ones([2 * sequence, 32], &Device::flex());
+            let noisy = EmbeddingNoise { alpha, seed }.add_to(x.clone(), sequence) - x;
+            noisy.into_data().try_into_vec_as::<f32>().unwrap()
+        };
+        // α / √(seq · hidden) = 5 / √(16 · 32)
+        let bound = 5.0 / (16.0f32 * 32.0).sqrt();
+        let noise = added(5.0, 1, 16);
+        assert!(noise.iter().all(|v| v.abs() <= bound + 1e-6));
+        let variance = noise.iter().map(|v| v * v).sum::<f32>() / noise.len() as f32;
+        assert!((variance / (bound * bound / 3.0) - 1.0).abs() < 0.1, "{variance}");
+        assert_eq!(noise, added(5.0, 1, 16));
+        assert_ne!(noise, added(5.0, 2, 16));
+    }
+}

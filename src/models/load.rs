@@ -6,9 +6,10 @@ use super::layers::{Embedding, Linear, Norm, NormKind, Orientation};
 use super::params::Param;
 use super::spec::Spec;
 use crate::protocol::Event;
-use crate::store::{HostTensor, Store, model_files::ModelFiles};
+use crate::store::{HostTensor, Store, model_files::ModelFiles, shortened};
 use crate::{Error, Result};
 use burn::tensor::{Device, Tensor, TensorData};
+use std::collections::HashSet;
 
 impl CausalLm {
     /// Loads the model onto `device`. Peak memory is the model plus one tensor.
@@ -24,10 +25,47 @@ impl CausalLm {
         check.model(&spec).await?;
         let (errors, total) = (std::mem::take(&mut check.errors), check.done);
         Error::all(errors)?;
+        let used = std::mem::take(&mut check.used);
+        if let Some(message) = unused_tensors(files, &used, &spec) {
+            events(Event::Note { message });
+        }
         let mut read = Loader::new(files, device, events, Step::Read { total });
         read.model(&spec).await
     }
 }
+
+/// What a file holds beside the weights without meaning anything: buffers that older versions of transformers
+/// saved (the causal mask, the rotary frequencies).
+const BUFFERS: [&str; 3] = [".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq"];
+
+/// Whether a tensor of a file is a weight of its own, rather than a buffer or the embedding once more.
+pub(super) fn is_weight(name: &str, is_tied: bool) -> bool {
+    let is_embedding_again = is_tied && name == "lm_head.weight";
+    !is_embedding_again && !BUFFERS.iter().any(|buffer| name.ends_with(buffer))
+}
+
+/// A sentence on the tensors that have no place in the architecture. Their number may mean that the files are
+/// not what `config.json` says.
+fn unused_tensors<S: Store>(
+    files: &ModelFiles<'_, S>,
+    used: &HashSet<String>,
+    spec: &Spec,
+) -> Option<String> {
+    const MOST_LISTED: usize = 5;
+    let unused = |name: &&str| !used.contains(*name) && is_weight(name, spec.tied);
+    let names = files.tensor_names().into_iter().filter(unused);
+    let names: Vec<String> = names.map(shortened).collect();
+    let listed = names.get(..MOST_LISTED).unwrap_or(&names).join(", ");
+    match names.len() {
+        0 => None,
+        1 => Some(format!("1 tensor of the model's files is not used: {listed}")),
+        n if n > MOST_LISTED => Some(format!("{n} tensors of the model's files are not used: {listed} …")),
+        n => Some(format!("{n} tensors of the model's files are not used: {listed}")),
+    }
+}
+
+/// More of the same help nobody.
+const MOST_ERRORS: usize = 20;
 
 /// The model is walked twice by the same code: once to compare headers with the architecture, once to read.
 #[derive(Clone, Copy, PartialEq)]
@@ -42,6 +80,8 @@ struct Loader<'a, 's, S: Store> {
     events: &'a mut dyn FnMut(Event),
     step: Step,
     errors: Vec<Error>,
+    /// Names of the tensors asked for.
+    used: HashSet<String>,
     done: u64,
 }
 
@@ -52,7 +92,7 @@ impl<'a, 's, S: Store> Loader<'a, 's, S> {
         events: &'a mut dyn FnMut(Event),
         step: Step,
     ) -> Self {
-        Self { files, device, events, step, errors: Vec::new(), done: 0 }
+        Self { files, device, events, step, errors: Vec::new(), used: HashSet::new(), done: 0 }
     }
 
     async fn model(&mut self, spec: &Spec) -> Result<CausalLm> {
@@ -68,6 +108,9 @@ impl<'a, 's, S: Store> Loader<'a, 's, S> {
         };
         let mut blocks = Vec::with_capacity(spec.layers.len());
         for i in 0..spec.layers.len() {
+            if self.errors.len() >= MOST_ERRORS {
+                break;
+            }
             blocks.push(self.block(&format!("{}{}.{i}.", names.base, names.layers), spec).await?);
         }
         let norm =
@@ -191,24 +234,33 @@ impl<'a, 's, S: Store> Loader<'a, 's, S> {
         Ok(Param::new(name, value))
     }
 
+    fn fault(&mut self, error: Error) {
+        // A configuration that lies about its layers would fill the screen.
+        if self.errors.len() < MOST_ERRORS {
+            self.errors.push(error);
+        }
+    }
+
     /// The tensor, or `None` while checking.
     async fn read(&mut self, name: &str, shape: &[usize]) -> Result<Option<HostTensor>> {
         let Some(info) = self.files.info(name) else {
-            self.errors.push(Error::input(
-                name,
-                "no such tensor in the model's files",
-                format!("shape {shape:?}"),
-            ));
+            self.fault(Error::input(name, "no such tensor in the model's files", format!("shape {shape:?}")));
             return Ok(None);
         };
         if info.shape != shape {
-            self.errors.push(Error::input(
+            self.fault(Error::input(
                 name,
                 format!("shape {:?}", info.shape),
                 format!("shape {shape:?} as config.json states"),
             ));
             return Ok(None);
         }
+        if info.stored.is_integer() {
+            let found = format!("stored as {}", info.stored.name());
+            self.fault(Error::input(name, found, "weights in F32, F16 or BF16, or a GGUF file"));
+            return Ok(None);
+        }
+        self.used.insert(name.to_owned());
         self.done += info.n_bytes;
         let Step::Read { total } = self.step else { return Ok(None) };
         let host = self.files.tensor(name).await?;

@@ -41,8 +41,9 @@ pub enum Scaling {
 /// `rope_parameters` (transformers 5) or `rope_scaling` (before).
 #[derive(Deserialize)]
 struct RopeFile {
-    #[serde(alias = "type")]
     rope_type: Option<String>,
+    /// The older name of `rope_type`; some files have both, and transformers takes the new one.
+    r#type: Option<String>,
     rope_theta: Option<f64>,
     factor: Option<f64>,
     low_freq_factor: Option<f64>,
@@ -55,6 +56,7 @@ impl RopeSpec {
     pub fn from_config(config: &Value, default_theta: f64) -> Result<Self> {
         refuse(config, "partial_rotary_factor", "1", |v| v.as_f64() == Some(1.0))?;
         let theta = config.get("rope_theta").and_then(Value::as_f64).unwrap_or(default_theta);
+        let theta = positive(Some(theta), "rope_theta")?;
         let parameters = ["rope_parameters", "rope_scaling"]
             .into_iter()
             .find_map(|k| config.get(k).filter(|v| !v.is_null()));
@@ -64,23 +66,14 @@ impl RopeSpec {
     /// From one `rope_parameters` object.
     pub fn from_parameters(parameters: &Value, theta: f64) -> Result<Self> {
         let file: RopeFile = parse(parameters)?;
-        let need = |value: Option<f64>, name: &str| {
-            value.filter(|v| *v > 0.0).ok_or_else(|| {
-                Error::input(
-                    format!("config.json: rope {name}"),
-                    "missing or not positive",
-                    "a positive number",
-                )
-            })
-        };
-        let scaling = match file.rope_type.as_deref() {
+        let scaling = match file.rope_type.or(file.r#type).as_deref() {
             None | Some("default") => Scaling::None,
-            Some("linear") => Scaling::Linear { factor: need(file.factor, "factor")? },
+            Some("linear") => Scaling::Linear { factor: positive(file.factor, "factor")? },
             Some("llama3") => Scaling::Llama3 {
-                factor: need(file.factor, "factor")?,
-                low_freq_factor: need(file.low_freq_factor, "low_freq_factor")?,
-                high_freq_factor: need(file.high_freq_factor, "high_freq_factor")?,
-                original_length: need(
+                factor: positive(file.factor, "factor")?,
+                low_freq_factor: positive(file.low_freq_factor, "low_freq_factor")?,
+                high_freq_factor: positive(file.high_freq_factor, "high_freq_factor")?,
+                original_length: positive(
                     file.original_max_position_embeddings,
                     "original_max_position_embeddings",
                 )?,
@@ -92,7 +85,7 @@ impl RopeSpec {
                 });
             }
         };
-        Ok(Self { theta: need(Some(file.rope_theta.unwrap_or(theta)), "rope_theta")?, scaling })
+        Ok(Self { theta: positive(Some(file.rope_theta.unwrap_or(theta)), "rope_theta")?, scaling })
     }
 
     /// Radians a position turns each pair of a head, `head_dim / 2` of them.
@@ -137,4 +130,10 @@ impl RopeSpec {
         };
         [table(f32::cos), table(f32::sin)]
     }
+}
+
+fn positive(value: Option<f64>, name: &str) -> Result<f64> {
+    value.filter(|v| *v > 0.0).ok_or_else(|| {
+        Error::input(format!("config.json: rope {name}"), "missing or not positive", "a positive number")
+    })
 }

@@ -93,6 +93,7 @@ pub const SUPPORTED: &str = "llama (SmolLM2, Llama 3), qwen2, qwen3, gemma3_text
 impl Spec {
     /// Reads a `config.json`.
     pub fn from_config(config: &Value) -> Result<Self> {
+        refuse_quantised(config)?;
         let model_type = config.get("model_type").and_then(Value::as_str).unwrap_or("(no model_type)");
         let spec = match model_type {
             "llama" => llama::spec(config),
@@ -118,13 +119,33 @@ impl Spec {
             ("num_key_value_heads", self.n_kv_heads),
             ("head_dim", self.head_dim),
         ];
-        let mut errors: Vec<Error> = positive
-            .into_iter()
-            .filter(|&(_, n)| n == 0 || n > 1 << 24)
-            .map(|(name, n)| {
-                Error::input(format!("config.json: {name}"), n.to_string(), "a number from 1 to 16777216")
+        let out_of_range = |(name, n): (&str, usize)| {
+            (n == 0 || n > LARGEST).then(|| {
+                let expected = format!("a number from 1 to {LARGEST}");
+                Error::input(format!("config.json: {name}"), n.to_string(), expected)
             })
-            .collect();
+        };
+        let mut errors: Vec<Error> = positive.into_iter().filter_map(out_of_range).collect();
+        if errors.is_empty() {
+            errors.extend(out_of_range((
+                "num_attention_heads × head_dim",
+                self.n_heads.saturating_mul(self.head_dim),
+            )));
+        }
+        let (NormKind::Rms { epsilon, .. } | NormKind::Layer { epsilon }) = self.norm;
+        for (name, value, is_sound) in [
+            ("rms_norm_eps or layer_norm_epsilon", epsilon, (0.0..=1.0).contains(&epsilon)),
+            (
+                "query_pre_attn_scalar or head_dim",
+                self.attention_scale,
+                self.attention_scale.is_finite() && self.attention_scale > 0.0,
+            ),
+        ] {
+            if !is_sound {
+                let expected = "a number that the model can be computed with";
+                errors.push(Error::input(format!("config.json: {name}"), format!("gives {value}"), expected));
+            }
+        }
         if errors.is_empty() && !self.n_heads.is_multiple_of(self.n_kv_heads) {
             let found = format!("{} for {} heads", self.n_kv_heads, self.n_heads);
             errors.push(Error::input(
@@ -138,6 +159,21 @@ impl Spec {
         }
         Error::all(errors)
     }
+}
+
+/// Beyond any real model's sizes, and small enough that sums of a few products of two fit every machine.
+const LARGEST: usize = 1 << 24;
+
+/// Weights that a library packed: their bytes are not the numbers that the shapes promise.
+fn refuse_quantised(config: &Value) -> Result<()> {
+    let Some(quantised) = config.get("quantization_config").filter(|value| !value.is_null()) else {
+        return Ok(());
+    };
+    let method = quantised.get("quant_method").and_then(Value::as_str).unwrap_or("of an unnamed kind");
+    Err(Error::Unsupported {
+        what: format!("config.json: quantization_config ({})", crate::store::shortened(method)),
+        supported: "the model before quantisation, in F32, F16 or BF16, or as a GGUF file".into(),
+    })
 }
 
 /// Reads the fields of an architecture's own config struct.

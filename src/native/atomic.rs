@@ -135,9 +135,15 @@ pub(super) fn remove_temporaries(folder: &Path) {
     }
 }
 
-/// Whether a file name is that of an [`AtomicFile`] in the making.
+/// Whether a file name is that of an [`AtomicFile`] in the making: `.NAME.PROCESS-SERIAL.tmp`. Other programs have
+/// temporary files of their own.
 pub(super) fn is_temporary(name: &str) -> bool {
-    name.starts_with('.') && name.ends_with(TEMPORARY_SUFFIX)
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let numbers = name
+        .strip_prefix('.')
+        .and_then(|name| name.strip_suffix(TEMPORARY_SUFFIX)?.rsplit_once('.'))
+        .and_then(|(_, numbers)| numbers.split_once('-'));
+    numbers.is_some_and(|(process, serial)| is_number(process) && is_number(serial))
 }
 
 /// [`Error::Io`] with what to do where the cause is one that the user can mend.
@@ -176,13 +182,14 @@ mod tests {
     fn temporaries_of_a_killed_writer_are_swept_and_nothing_else() {
         let folder = tempfile::tempdir().unwrap();
         write_atomically(&folder.path().join("a/kept.tmp"), b"1").unwrap();
+        write_atomically(&folder.path().join("a/.others.tmp"), b"1").unwrap();
         let mut killed = AtomicFile::create(&folder.path().join("a/b/value")).unwrap();
         killed.write_all(b"2").unwrap();
         std::mem::forget(killed);
         assert_eq!(std::fs::read_dir(folder.path().join("a/b")).unwrap().count(), 1);
         remove_temporaries(folder.path());
         assert_eq!(std::fs::read_dir(folder.path().join("a/b")).unwrap().count(), 0);
-        assert!(folder.path().join("a/kept.tmp").exists());
+        assert!(folder.path().join("a/kept.tmp").exists() && folder.path().join("a/.others.tmp").exists());
     }
 
     #[test]

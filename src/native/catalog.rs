@@ -2,10 +2,11 @@
 
 use super::hub::{hub_folder, is_commit, read_manifest};
 use super::models::{ALIASES, Alias, unknown};
-use super::{FileStore, HubId, block_on, cache_dir};
+use super::{Events, FileStore, Hub, HubId, block_on, cache_dir};
 use crate::store::Store;
 use crate::{Error, Result};
 use serde::Serialize;
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 /// A model that can be named.
@@ -21,8 +22,11 @@ pub struct ModelEntry {
     pub path: Option<PathBuf>,
     /// Bytes on this machine, or to be fetched.
     pub n_bytes: u64,
-    /// Its files on this machine.
+    /// Its files on this machine, or those to be fetched.
     pub files: Vec<CachedFile>,
+    /// Its `config.json`, where only that was fetched.
+    #[serde(skip)]
+    pub config: Option<Value>,
 }
 
 /// A file of a model.
@@ -42,12 +46,25 @@ pub fn list_models() -> Result<Vec<ModelEntry>> {
     list_below(&cache_dir()?)
 }
 
-/// One model, without fetching anything.
+/// One model, without fetching its weights.
 ///
 /// # Errors
-/// [`Error::Input`] where the name means nothing, or a repository of the hub that is not in the cache.
-pub fn model_info(name: &str) -> Result<ModelEntry> {
-    info_below(&cache_dir()?, name)
+/// [`Error::Input`] where the name means nothing; for a repository of the hub that is not in the cache, what asking
+/// the hub fails with.
+pub fn model_info(name: &str, events: Events) -> Result<ModelEntry> {
+    let cache = cache_dir()?;
+    match uncached(&cache, name)? {
+        Some(id) => Hub::from_environment()?.peek(&id, events),
+        None => info_below(&cache, name),
+    }
+}
+
+/// The repository that `name` means, where nothing of that name is on this machine.
+fn uncached(cache: &Path, name: &str) -> Result<Option<HubId>> {
+    if Path::new(name).exists() || Alias::find(name).is_some() {
+        return Ok(None);
+    }
+    Ok(HubId::parse(name)?.filter(|id| id.cached(cache).is_none()))
 }
 
 fn list_below(cache: &Path) -> Result<Vec<ModelEntry>> {
@@ -104,6 +121,7 @@ fn alias_entry(alias: &Alias, cache: &Path) -> ModelEntry {
         path: is_cached.then(|| alias.path(cache)),
         n_bytes: alias.n_bytes(),
         files: if is_cached { vec![file] } else { Vec::new() },
+        config: None,
     }
 }
 
@@ -130,6 +148,7 @@ fn entry(name: &str, path: &Path, files: Vec<CachedFile>) -> ModelEntry {
         path: Some(path.to_owned()),
         n_bytes,
         files,
+        config: None,
     }
 }
 
@@ -210,6 +229,8 @@ mod tests {
         let cache = tempfile::tempdir().unwrap();
         let error = |name: &str| info_below(cache.path(), name).unwrap_err().to_string();
         assert!(error("owner/name").contains("not in the cache"));
+        assert!(uncached(cache.path(), "owner/name").unwrap().is_some());
+        assert!(uncached(cache.path(), "smollm2-135m").unwrap().is_none());
         assert!(error("nothing").contains("owner/name@revision"));
         assert_eq!(info_below(cache.path(), "smollm2-135m").unwrap().n_bytes, 98_362_432);
     }

@@ -8,10 +8,11 @@ use super::download::Download;
 use super::files::check_key;
 use super::http::{Client, Get, is_switched_on};
 use super::models::wait_for;
-use super::{Events, cache_dir, environment};
+use super::{CachedFile, Events, ModelEntry, cache_dir, environment};
 use crate::protocol::Event;
 use crate::{Error, Result};
 use serde::Deserialize;
+use serde_json::Value;
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
@@ -27,9 +28,10 @@ use token::token;
 const DEFAULT_ENDPOINT: &str = "https://huggingface.co";
 /// Longest description of a repository, and longest shard index.
 const DESCRIPTION_LIMIT: u64 = 64 << 20;
+const CONFIG: &str = "config.json";
 /// What is fetched besides the weights, where it exists.
 const SIDE_FILES: [&str; 8] = [
-    "config.json",
+    CONFIG,
     "generation_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
@@ -44,6 +46,9 @@ const WHEN_DENIED: &str = "an existing public model, or, for a private or gated 
                            and a token in HF_TOKEN; check owner and name too";
 const WHEN_MISSING: &str = "an existing model, file and revision; check owner, name and revision \
                             (a local folder of that name does not exist either)";
+
+/// Judges a model by its `config.json`, before its weights are fetched.
+pub type Check<'a> = &'a dyn Fn(&Value) -> Result<()>;
 
 /// A hub and this machine's copy of some of it.
 pub struct Hub {
@@ -77,8 +82,8 @@ impl Hub {
     ///
     /// # Errors
     /// [`Error::Input`] where the hub refuses or the repository has no weights that can be read,
-    /// [`Error::Network`], [`Error::Io`].
-    pub fn fetch(&self, id: &HubId, events: Events) -> Result<PathBuf> {
+    /// [`Error::Network`], [`Error::Io`], and what `check` says of a model that is not in the cache.
+    pub fn fetch(&self, id: &HubId, check: Check, events: Events) -> Result<PathBuf> {
         let home = id.folder(&self.cache);
         // A commit never changes, and without a connection what was fetched last is all there is.
         if (is_commit(&id.revision) || self.is_offline)
@@ -86,14 +91,7 @@ impl Hub {
         {
             return Ok(path);
         }
-        let described = match self.is_offline {
-            true => Err(Error::Network {
-                url: self.endpoint.clone(),
-                problem: format!("HF_HUB_OFFLINE is set, and {}/{} is not in the cache", id.owner, id.name),
-            }),
-            false => self.describe(id, events),
-        };
-        let description = match described {
+        let description = match self.describe(id, events) {
             Ok(description) => description,
             Err(error @ Error::Network { .. }) => {
                 let Some(path) = id.cached(&self.cache) else { return Err(error) };
@@ -105,13 +103,51 @@ impl Hub {
         let _lock = wait_for(&home, events)?;
         let path = match complete(&home, &description.sha, id) {
             Some(path) => path,
-            None => self.fetch_files(id, &description, &home.join(&description.sha), events)?,
+            None => self.fetch_files(id, &description, &home.join(&description.sha), check, events)?,
         };
         write_atomically(&reference(&home, &id.revision), description.sha.as_bytes())?;
         Ok(path)
     }
 
+    /// What fetching would bring, and the `config.json` of a model that is a folder; its weights stay there.
+    ///
+    /// # Errors
+    /// As [`fetch`](Self::fetch).
+    pub(super) fn peek(&self, id: &HubId, events: Events) -> Result<ModelEntry> {
+        let description = self.describe(id, events)?;
+        let home = id.folder(&self.cache);
+        let _lock = wait_for(&home, events)?;
+        let mut config = None;
+        let files = self.choose(
+            id,
+            &description,
+            &home.join(&description.sha),
+            &mut |found| {
+                config = Some(found);
+                Ok(())
+            },
+            events,
+        )?;
+        let file = |file: RemoteFile| CachedFile { n_bytes: file.size.unwrap_or(0), name: file.name };
+        let files: Vec<CachedFile> = files.into_iter().map(file).collect();
+        Ok(ModelEntry {
+            name: id.to_string(),
+            description: None,
+            license: None,
+            path: None,
+            n_bytes: files.iter().map(|file| file.n_bytes).sum(),
+            files,
+            config,
+        })
+    }
+
     fn describe(&self, id: &HubId, events: Events) -> Result<Description> {
+        if self.is_offline {
+            return Err(Error::Network {
+                url: self.endpoint.clone(),
+                problem: format!("HF_HUB_OFFLINE is set, and {}/{} is not in the cache", id.owner, id.name),
+            });
+        }
         let revision = percent_encoded(&id.revision, "");
         let url =
             format!("{}/api/models/{}/{}/revision/{revision}?blobs=true", self.endpoint, id.owner, id.name);
@@ -131,20 +167,43 @@ impl Hub {
         id: &HubId,
         description: &Description,
         folder: &Path,
+        check: Check,
         events: Events,
     ) -> Result<PathBuf> {
+        let chosen = self.choose(id, description, folder, &mut |config| check(&config), events)?;
+        for file in &chosen {
+            self.fetch_file(id, &description.sha, file, folder, events)?;
+        }
+        if let Some(name) = &id.gguf {
+            return Ok(folder.join(name));
+        }
+        let text = serde_json::to_vec_pretty(&Manifest { files: chosen })
+            .map_err(|error| Error::Internal(error.to_string()))?;
+        write_atomically(&folder.join(MANIFEST), &text)?;
+        Ok(folder.to_owned())
+    }
+
+    /// The files to fetch. Of a folder that takes its `config.json`, which `judge` is given, and the index of its
+    /// weights: both are fetched here.
+    fn choose(
+        &self,
+        id: &HubId,
+        description: &Description,
+        folder: &Path,
+        judge: &mut dyn FnMut(Value) -> Result<()>,
+        events: Events,
+    ) -> Result<Vec<RemoteFile>> {
         let files = description.files();
         if let Some(name) = &id.gguf {
             let file = files
                 .get(name.as_str())
                 .ok_or_else(|| missing(id, &files, &format!("no {name}"), ".gguf"))?;
-            self.fetch_file(id, &description.sha, file, folder, events)?;
-            return Ok(folder.join(name));
+            return Ok(vec![file.clone()]);
         }
+        let config = files.get(CONFIG).ok_or_else(|| missing(id, &files, "no config.json", ".gguf"))?;
+        self.fetch_file(id, &description.sha, config, folder, events)?;
+        judge(read_json(&folder.join(CONFIG), "a model's configuration")?)?;
         let mut chosen: Vec<&RemoteFile> = SIDE_FILES.iter().filter_map(|name| files.get(name)).collect();
-        if !files.contains_key("config.json") {
-            return Err(missing(id, &files, "no config.json", ".gguf"));
-        }
         if let Some(index) = files.get(WEIGHTS_INDEX) {
             self.fetch_file(id, &description.sha, index, folder, events)?;
             chosen.push(index);
@@ -158,14 +217,7 @@ impl Hub {
             let weights = files.get(WEIGHTS);
             chosen.push(weights.ok_or_else(|| missing(id, &files, &format!("no {WEIGHTS}"), ".gguf"))?);
         }
-        for file in &chosen {
-            self.fetch_file(id, &description.sha, file, folder, events)?;
-        }
-        let manifest = Manifest { files: chosen.into_iter().cloned().collect() };
-        let text =
-            serde_json::to_vec_pretty(&manifest).map_err(|error| Error::Internal(error.to_string()))?;
-        write_atomically(&folder.join(MANIFEST), &text)?;
-        Ok(folder.to_owned())
+        Ok(chosen.into_iter().cloned().collect())
     }
 
     fn fetch_file(
@@ -242,11 +294,14 @@ fn shards(index: &Path) -> Result<BTreeSet<String>> {
     struct Index {
         weight_map: HashMap<String, String>,
     }
-    let bytes = std::fs::read(index).map_err(|source| Error::io("read", index, source))?;
-    let index: Index = serde_json::from_slice(&bytes).map_err(|error| {
-        Error::input(index.display().to_string(), error.to_string(), "a weight_map of tensors to files")
-    })?;
+    let index: Index = read_json(index, "a weight_map of tensors to files")?;
     Ok(index.weight_map.into_values().collect())
+}
+
+fn read_json<T: serde::de::DeserializeOwned>(path: &Path, expected: &str) -> Result<T> {
+    let bytes = std::fs::read(path).map_err(|source| Error::io("read", path, source))?;
+    serde_json::from_slice(&bytes)
+        .map_err(|error| Error::input(path.display().to_string(), error.to_string(), expected))
 }
 
 fn missing(id: &HubId, files: &HashMap<&str, RemoteFile>, problem: &str, suffix: &str) -> Error {

@@ -21,9 +21,9 @@ pub use atomic::{AtomicFile, write_atomically};
 pub use block_on::block_on;
 pub use catalog::{CachedFile, ModelEntry, list_models, model_info};
 pub use files::FileStore;
-pub use hub::{Hub, HubId};
+pub use hub::{Check, Hub, HubId};
 pub use lock::FolderLock;
-pub use models::{ALIASES, Alias, resolve_model};
+pub use models::{ALIASES, Alias, folder_store, local_model, resolve_model};
 pub use reviews::{MovieReviews, Review, movie_reviews};
 
 use crate::protocol::Event;

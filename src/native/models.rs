@@ -2,8 +2,9 @@
 
 use super::archive::{Member, unzip_member};
 use super::atomic::parent;
+use super::files::check_key;
 use super::index::{Artifact, Fetcher};
-use super::{Events, FileStore, FolderLock, Hub, HubId, cache_dir};
+use super::{Check, Events, FileStore, FolderLock, Hub, HubId, cache_dir};
 use crate::protocol::Event;
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};
@@ -87,40 +88,77 @@ impl Alias {
 
 /// Finds a model, fetching it where needed: the store that holds it and its key there, a folder or a GGUF file.
 ///
-/// What lies on the disk comes first, so that a folder's name never causes a request.
+/// What lies on the disk comes first, so that a folder's name never causes a request. `check` judges a model of
+/// the hub by its `config.json` before its weights are fetched.
 ///
 /// # Errors
 /// [`Error::Input`] where the name has none of the forms or names nothing; else what fetching fails with.
-pub fn resolve_model(name: &str, events: Events) -> Result<(FileStore, String)> {
+pub fn resolve_model(name: &str, check: Check, events: Events) -> Result<(FileStore, String)> {
     let path = Path::new(name);
     if path.exists() {
-        return local(path);
+        return local_model(path);
     }
     if let Some(alias) = Alias::find(name) {
-        return local(&alias.fetch(&cache_dir()?, &Fetcher::from_environment(), events)?);
+        return local_model(&alias.fetch(&cache_dir()?, &Fetcher::from_environment(), events)?);
     }
     match HubId::parse(name)? {
-        Some(id) => local(&Hub::from_environment()?.fetch(&id, events)?),
+        Some(id) => {
+            let fetched = Hub::from_environment()?.fetch(&id, check, events);
+            local_model(&fetched.map_err(|error| not_here_either(name, error))?)
+        }
         None => Err(unknown(name)),
     }
 }
 
-/// The store of the folder around `path`, so that the key is never empty.
-fn local(path: &Path) -> Result<(FileStore, String)> {
+/// A mistyped path looks like a repository, so a failed request says that there is no such path. (A hub that
+/// answers has said so already.)
+fn not_here_either(name: &str, error: Error) -> Error {
+    match error {
+        Error::Network { url, problem } => Error::Network {
+            url,
+            problem: format!("{problem}; a local folder or file {name} does not exist either"),
+        },
+        other => other,
+    }
+}
+
+/// The store of a folder and its key in it. The store is the folder around it, so that messages name the folder;
+/// where its name cannot be a key, as `12:30`, it is the folder itself, and the key is empty.
+///
+/// # Errors
+/// [`Error::Io`] where there is no such folder.
+pub fn folder_store(path: &Path) -> Result<(FileStore, String)> {
     let full = path.canonicalize().map_err(|source| Error::io("open", path, source))?;
+    let name = full.file_name().and_then(|name| name.to_str()).filter(|name| check_key(name).is_ok());
+    Ok(match (full.parent(), name) {
+        (Some(around), Some(name)) => (FileStore::new(around), name.to_owned()),
+        _ => (FileStore::new(full), String::new()),
+    })
+}
+
+/// The store and key of a model on this machine: a folder or a GGUF file.
+///
+/// # Errors
+/// [`Error::Input`] where it is neither, [`Error::Io`] where there is nothing.
+pub fn local_model(path: &Path) -> Result<(FileStore, String)> {
+    let full = path.canonicalize().map_err(|source| Error::io("open", path, source))?;
+    if full.is_dir() {
+        return folder_store(&full);
+    }
     let is_gguf = full.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"));
-    if !full.is_dir() && !is_gguf {
+    if !is_gguf {
         return Err(Error::input(
             path.display().to_string(),
             "is neither a folder nor a .gguf file",
             "a Hugging Face model folder or one GGUF file",
         ));
     }
-    match (full.parent(), full.file_name().and_then(|name| name.to_str())) {
+    let name = full.file_name().and_then(|name| name.to_str()).filter(|name| check_key(name).is_ok());
+    match (full.parent(), name) {
         (Some(folder), Some(key)) => Ok((FileStore::new(folder), key.to_owned())),
         _ => Err(Error::input(
             path.display().to_string(),
-            "has a name that is not Unicode, or none",
+            "has a name that is not Unicode, or with `:` or `\\`",
             "another name",
         )),
     }
@@ -153,14 +191,17 @@ mod tests {
     use super::*;
     use crate::store::Store;
 
+    fn find_model(name: &str) -> Result<(FileStore, String)> {
+        resolve_model(name, &|_| Ok(()), &mut |_| {})
+    }
+
     #[test]
     fn folders_and_files_are_found_and_their_keys_read() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("model")).unwrap();
         std::fs::write(folder.path().join("model/config.json"), "{}").unwrap();
         std::fs::write(folder.path().join("m.GGUF"), "GGUF").unwrap();
-        let find =
-            |name: &str| resolve_model(folder.path().join(name).to_str().unwrap(), &mut |_| {}).unwrap();
+        let find = |name: &str| find_model(folder.path().join(name).to_str().unwrap()).unwrap();
         for name in ["model", "model/", "model/../model/."] {
             let (store, key) = find(name);
             assert_eq!(key, "model");
@@ -170,15 +211,33 @@ mod tests {
         assert_eq!(block_on(store.size(&key)).unwrap(), Some(4));
     }
 
+    /// Windows has no such names.
+    #[cfg(unix)]
+    #[test]
+    fn names_that_no_key_can_have_are_read_all_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["12:30", "a\\b"] {
+            let path = folder.path().join(name);
+            std::fs::create_dir(&path).unwrap();
+            std::fs::write(path.join("config.json"), "{}").unwrap();
+            let (store, key) = find_model(path.to_str().unwrap()).unwrap();
+            assert_eq!((store.root(), key.as_str()), (&*path.canonicalize().unwrap(), ""));
+            assert_eq!(block_on(store.read_all("config.json", 9)).unwrap(), b"{}");
+        }
+        let file = folder.path().join("m:q4.gguf");
+        std::fs::write(&file, "GGUF").unwrap();
+        assert!(find_model(file.to_str().unwrap()).unwrap_err().to_string().contains("another name"));
+    }
+
     #[test]
     fn other_names_are_refused_with_all_forms() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("model.bin");
         std::fs::write(&file, "").unwrap();
-        let error = resolve_model(file.to_str().unwrap(), &mut |_| {}).unwrap_err().to_string();
+        let error = find_model(file.to_str().unwrap()).unwrap_err().to_string();
         assert!(error.contains("neither a folder nor a .gguf file"), "{error}");
         for name in ["nothing-here", "/no/such/folder", "no/such.gguf", "a/b/c", ""] {
-            let error = resolve_model(name, &mut |_| {}).unwrap_err();
+            let error = find_model(name).unwrap_err();
             assert_eq!(error.exit_code(), 2);
             let text = error.to_string();
             assert!(text.contains("smollm2-135m") && text.contains("owner/name@revision"), "{text}");

@@ -11,6 +11,7 @@ mod cross_entropy;
 mod dropout;
 mod norm;
 mod rope;
+mod self_test;
 
 pub use activation::{Activation, gated_activation};
 pub use attention::{causal_mask, continuation_mask, masked_softmax};
@@ -18,6 +19,7 @@ pub use cross_entropy::{CrossEntropy, softmax_cross_entropy};
 pub use dropout::{dropout_mask, uniform_noise};
 pub use norm::{layer_norm, rms_norm};
 pub use rope::rotate_half;
+pub use self_test::self_test;
 
 use burn::backend::DispatchDevice;
 use burn::tensor::{Device, Tensor};

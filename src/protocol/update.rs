@@ -1,6 +1,6 @@
 //! What a page is told.
 
-use super::{Event, TrainSummary};
+use super::{Event, Report, TrainSummary};
 use serde::{Deserialize, Serialize};
 
 /// What a session tells while it works, and what it found.
@@ -50,45 +50,14 @@ pub struct ModelCard {
 }
 
 /// Data as a person wants to see it before a run.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DataView {
     /// File.
     pub name: String,
-    /// Rows that can be used.
-    pub n_rows: usize,
-    /// Rows that cannot.
-    pub n_bad_rows: usize,
-    /// What is wrong, each with its place.
-    pub problems: Vec<String>,
-    /// Remarks that stop nothing.
-    pub notes: Vec<String>,
-    /// Shape of the rows, as settings name it.
-    pub shape: Option<String>,
-    /// Rows whose content appeared before.
-    pub n_duplicates: usize,
-    /// All tokens.
-    pub n_tokens: usize,
-    /// Tokens that carry loss.
-    pub n_target_tokens: usize,
-    /// Rows cut at `max_length`.
-    pub n_truncated: usize,
-    /// Tokens of the row in the middle, by length.
-    pub median: usize,
-    /// Tokens of the longest row.
-    pub longest: usize,
-    /// Rows by length.
-    pub lengths: Vec<LengthBar>,
+    /// What there is to say about it; of many problems the first.
+    pub report: Report,
     /// The first rows, token by token.
     pub rows: Vec<ShownRow>,
-}
-
-/// Rows of about one length.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LengthBar {
-    /// Longest row counted here.
-    pub up_to_tokens: usize,
-    /// Rows.
-    pub n_rows: usize,
 }
 
 /// A row as the model sees it.

@@ -4,7 +4,7 @@
 mod data;
 mod speak;
 
-use super::{DataFile, RUN_FILE, Work, load_model, prepare, tokenizer_of, train};
+use super::{DataFile, RUN_FILE, Work, load_model, prepare, stop_template_clock, tokenizer_of, train};
 use crate::config::Run;
 use crate::data::read::MAX_UNPACKED_BYTES;
 use crate::device;
@@ -66,7 +66,8 @@ impl<S: Store> Session<S> {
             Command::ReadData { key, name, settings } => {
                 let bytes = self.store.read_all(&key, MAX_UNPACKED_BYTES).await?;
                 let file = DataFile { name, bytes };
-                let view = data::view(&file, &self.opened()?.tokenizer, &settings)?;
+                let tokenizer = &self.opened()?.tokenizer;
+                let view = data::view(&file, tokenizer, &settings, &mut |event| tell(Update::Event(event)))?;
                 self.data = Some(file);
                 tell(Update::Data(view));
                 Ok(())
@@ -82,7 +83,7 @@ impl<S: Store> Session<S> {
     }
 
     fn opened(&self) -> Result<&Opened> {
-        self.model.as_ref().ok_or_else(|| Error::input("model", "none is opened", "a model"))
+        self.model.as_ref().ok_or_else(no_model)
     }
 
     async fn open_model(&mut self, key: String, name: String, tell: Tell<'_>) -> Result<()> {
@@ -100,19 +101,21 @@ impl<S: Store> Session<S> {
     async fn train(&mut self, mut run: Run, start: Start, tell: Tell<'_>) -> Result<()> {
         // Training needs the memory that speaking took.
         (self.speaker, self.tuned) = (None, None);
-        let opened = self.opened()?;
+        let Some(opened) = &mut self.model else { return Err(no_model()) };
         let Some(data) = &self.data else {
             return Err(Error::input("data.path", "no file is read", "a file of training rows"));
         };
         run.model.clone_from(&opened.name);
         run.data.path = Some(data.name.clone());
         run.device.clone_from(&self.device);
-        let files = ModelFiles::open(&self.store, &opened.key).await?;
-        let rows = prepare(&run, data, None, &opened.tokenizer)?;
         let out = Folder::new(&self.store, &run.out);
+        stop_template_clock(&mut opened.tokenizer, &out, start).await?;
+        let files = ModelFiles::open(&self.store, &opened.key).await?;
+        let mut emit = |event| tell(Update::Event(event));
+        let rows = prepare(&run, data, None, &opened.tokenizer, &mut emit)?;
         let work =
             Work { run: &run, files: &files, tokenizer: &opened.tokenizer, adapter: None, store: &out };
-        let summary = train(work, rows, start, &mut |event| tell(Update::Event(event))).await?;
+        let summary = train(work, rows, start, &mut emit).await?;
         self.finish(run, Some(summary), tell).await
     }
 
@@ -177,6 +180,10 @@ impl<S: Store> Session<S> {
         tell(Update::Packed(StoredFile { key, name: ARCHIVE.into(), n_bytes }));
         Ok(())
     }
+}
+
+fn no_model() -> Error {
+    Error::input("model", "none is opened", "a model")
 }
 
 fn card<S: Store>(files: &ModelFiles<'_, S>, name: &str, tokenizer: &Tokenizer) -> Result<ModelCard> {

@@ -67,6 +67,19 @@ impl<'s, S: Store> ModelFiles<'s, S> {
         self.generation_config.as_ref()
     }
 
+    /// Tokens that end a generation: those of `generation_config.json`, and where it names none, those of
+    /// `config.json`, as in transformers. Values that are no token ids are left out.
+    pub fn eos_token_ids(&self) -> Vec<u32> {
+        let configs = [self.generation_config.as_ref(), Some(&self.config)];
+        let named = configs.into_iter().flatten().filter_map(|config| config.get("eos_token_id"));
+        let ids = match named.into_iter().find(|value| !value.is_null()) {
+            Some(Value::Array(ids)) => ids.iter().collect(),
+            Some(id) => vec![id],
+            None => Vec::new(),
+        };
+        ids.into_iter().filter_map(|id| u32::try_from(id.as_u64()?).ok()).collect()
+    }
+
     /// The tokenizer's part; an error where there is none.
     pub fn tokenizer(&self) -> Result<&TokenizerFiles> {
         self.tokenizer.as_ref().ok_or_else(|| {

@@ -19,6 +19,35 @@ pub struct Block {
 }
 
 impl StoredType {
+    /// Its name, as the formats write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            F64 => "F64",
+            F32 => "F32",
+            F16 => "F16",
+            BF16 => "BF16",
+            I64 => "I64",
+            I32 => "I32",
+            I16 => "I16",
+            I8 => "I8",
+            U8 => "U8",
+            Bool => "BOOL",
+            Q4_0 => "Q4_0",
+            Q4_1 => "Q4_1",
+            Q5_0 => "Q5_0",
+            Q5_1 => "Q5_1",
+            Q8_0 => "Q8_0",
+            Q4K => "Q4_K",
+            Q5K => "Q5_K",
+            Q6K => "Q6_K",
+        }
+    }
+
+    /// Whether it stores whole numbers or truth values, which are no weights by themselves.
+    pub fn is_integer(self) -> bool {
+        matches!(self, I64 | I32 | I16 | I8 | U8 | Bool)
+    }
+
     /// The type's packing.
     pub fn block(self) -> Block {
         let (n_values, n_bytes) = match self {

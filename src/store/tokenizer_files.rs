@@ -22,6 +22,16 @@ pub enum TokenizerFiles {
     Gguf(GgufVocabulary),
 }
 
+impl TokenizerFiles {
+    /// The Jinja source of the chat template.
+    pub fn chat_template(&self) -> Option<&str> {
+        match self {
+            Self::Json { chat_template, .. } => chat_template.as_deref(),
+            Self::Gguf(vocabulary) => vocabulary.chat_template.as_deref(),
+        }
+    }
+}
+
 /// A tokenizer as a GGUF file's `tokenizer.*` metadata describe it. Lists are as long as `tokens` or empty.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct GgufVocabulary {

@@ -191,7 +191,7 @@ impl Tokenizer {
         &self.eos_ids
     }
 
-    /// Adds ends of generation that other files name: `eos_token_id` of `generation_config.json`.
+    /// Adds ends of generation that the model's other files name.
     pub fn extend_eos(&mut self, ids: impl IntoIterator<Item = u32>) {
         for id in ids {
             if !self.eos_ids.contains(&id) {
@@ -234,6 +234,20 @@ impl Tokenizer {
     /// Whether the model says how a conversation is written.
     pub fn has_chat_template(&self) -> bool {
         self.template.is_some()
+    }
+
+    /// Makes the chat template's time stand still, at `unix_secs` or at the present; nothing changes where the
+    /// template does not ask for the time.
+    pub fn stop_template_clock(&mut self, unix_secs: Option<u64>) {
+        if let Some(template) = &mut self.template {
+            template.stop_clock(unix_secs);
+        }
+    }
+
+    /// The time at which the chat template's clock stands, in seconds of Unix; `None` while it runs or where there
+    /// is none.
+    pub fn template_time(&self) -> Option<u64> {
+        self.template.as_ref().and_then(ChatTemplate::time)
     }
 
     /// A conversation as text.

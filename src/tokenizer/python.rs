@@ -137,13 +137,14 @@ fn float(x: f64) -> String {
     }
 }
 
-/// Python's `datetime.now().strftime(format)`, in UTC: the machine's time zone is no part of the data.
-pub(super) fn strftime_now(format: &str) -> Result<String, Error> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-    strftime(format, now)
+/// Seconds of Unix.
+pub(super) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }
 
-fn strftime(format: &str, unix_secs: u64) -> Result<String, Error> {
+/// Python's `datetime.fromtimestamp(unix_secs, UTC).strftime(format)`: the machine's time zone is no part of the
+/// data.
+pub(super) fn strftime(format: &str, unix_secs: u64) -> Result<String, Error> {
     const DAYS: [&str; 7] = ["Thursday", "Friday", "Saturday", "Sunday", "Monday", "Tuesday", "Wednesday"];
     const MONTHS: [&str; 12] = [
         "January",

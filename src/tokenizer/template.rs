@@ -49,6 +49,8 @@ pub(super) struct ChatTemplate {
     source: String,
     special: BTreeMap<&'static str, String>,
     marks_generation: bool,
+    /// Seconds of Unix at which `strftime_now` stands still.
+    time: Option<u64>,
 }
 
 impl ChatTemplate {
@@ -75,13 +77,27 @@ impl ChatTemplate {
         env.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         env.add_filter("tojson", python::tojson);
         env.add_filter("generation", |body: &str| format!("{BEGIN}{body}{END}"));
-        env.add_function("strftime_now", |format: &str| python::strftime_now(format));
+        env.add_function("strftime_now", |format: &str| python::strftime(format, python::now()));
         env.add_function("raise_exception", |message: String| {
             Err::<Value, _>(minijinja::Error::new(ErrorKind::InvalidOperation, message))
         });
         env.add_template_owned("chat", marked.into_owned()).map_err(|e| template_error(&e))?;
         let special = special.map(|(name, token)| (name, token.to_string())).collect();
-        Ok(Self { env, source: source.to_string(), special, marks_generation })
+        Ok(Self { env, source: source.to_string(), special, marks_generation, time: None })
+    }
+
+    /// Makes `strftime_now` stand still, at `unix_secs` or at the present, if the template calls it.
+    pub fn stop_clock(&mut self, unix_secs: Option<u64>) {
+        if self.source.contains("strftime_now") {
+            let time = unix_secs.unwrap_or_else(python::now);
+            self.time = Some(time);
+            self.env.add_function("strftime_now", move |format: &str| python::strftime(format, time));
+        }
+    }
+
+    /// Where it stands still, that time.
+    pub fn time(&self) -> Option<u64> {
+        self.time
     }
 
     /// The template as it was given.

@@ -44,8 +44,10 @@ pub struct Progress {
     pub next_epoch: usize,
     /// Data cursor: index of the next batch in its pass.
     pub next_batch: usize,
-    /// Batches in one pass, which tells whether the rows are the same.
+    /// Batches in one pass.
     pub batches_per_epoch: usize,
+    /// Digest of the training and the held-out rows, which tells whether they are the same.
+    pub data: String,
     /// Seed of shuffling and dropout.
     pub seed: u64,
     /// Sum of the losses of all steps.
@@ -109,13 +111,46 @@ pub async fn save(
         |prefix: &'static str| move |(name, tensor): (String, AnyTensor)| (format!("{prefix}{name}"), tensor);
     let tensors =
         weights.into_iter().map(prefixed(WEIGHTS)).chain(optimizer.into_iter().map(prefixed(OPTIMIZER)));
-    write_verified(store, CHECKPOINT, 2, progress, tensors.collect()).await
+    let key = write_verified(store, CHECKPOINT, progress, tensors.collect()).await?;
+    let older = keys(store, CHECKPOINT).await?.into_iter().filter(|other| *other != key);
+    for key in older.rev().skip(1).collect::<Vec<_>>() {
+        store.remove(&key).await?;
+    }
+    Ok(key)
 }
 
-/// Writes the weights with the lowest held-out loss so far, in place of the ones before. Returns their key.
-pub async fn save_best(store: &impl Store, progress: &Progress, weights: NamedTensors) -> Result<String> {
+/// Writes the weights with the lowest held-out loss so far, beside the ones before: a checkpoint may still
+/// name those.
+pub async fn save_best(store: &impl Store, progress: &Progress, weights: NamedTensors) -> Result<()> {
     let tensors = weights.into_iter().map(|(name, tensor)| (format!("{WEIGHTS}{name}"), tensor)).collect();
-    write_verified(store, BEST, 1, progress, tensors).await
+    write_verified(store, BEST, progress, tensors).await.map(|_| ())
+}
+
+/// Removes the weights of every best but those of `steps`.
+pub async fn keep_bests(store: &impl Store, steps: &[usize]) -> Result<()> {
+    for key in keys(store, BEST).await? {
+        if parse_key(BEST, &key).is_some_and(|(step, _)| !steps.contains(&step)) {
+            store.remove(&key).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Steps of the bests that are there, oldest first.
+pub async fn bests(store: &impl Store) -> Result<Vec<usize>> {
+    let keys = keys(store, BEST).await?;
+    Ok(keys.iter().filter_map(|key| parse_key(BEST, key)).map(|(step, _)| step).collect())
+}
+
+/// The weights of the best of `step`.
+///
+/// # Errors
+/// They are missing or damaged.
+pub async fn load_best(store: &impl Store, step: usize, device: &Device) -> Result<NamedTensors> {
+    let keys = keys(store, BEST).await?;
+    let key = keys.iter().find(|key| parse_key(BEST, key).is_some_and(|(of, _)| of == step));
+    let missing = || Error::input(format!("{BEST} of step {step}"), "missing", "the file attune wrote");
+    Ok(read(store, key.ok_or_else(missing)?, device).await?.weights)
 }
 
 /// The newest file of `prefix` that is whole, or `None` where there is no file at all.
@@ -160,7 +195,7 @@ pub async fn exists(store: &impl Store) -> Result<bool> {
 
 impl Progress {
     /// Refuses to go on with other settings than the run began with, naming each.
-    pub fn check_settings(&self, run: &Run, batches_per_epoch: usize) -> Result<()> {
+    pub fn check_settings(&self, run: &Run, batches_per_epoch: usize, data: &str) -> Result<()> {
         let (saved, now) = (flatten(&self.settings), flatten(&settings(run)?));
         let keys: indexmap::IndexSet<_> = now.keys().chain(saved.keys()).collect();
         let shown = |value: Option<&Value>| value.map_or("unset".to_string(), Value::to_string);
@@ -178,6 +213,12 @@ impl Progress {
         if self.batches_per_epoch != batches_per_epoch {
             let problem = format!("the rows make {batches_per_epoch} batches now, but the run to resume");
             problems.push(Error::input("data", problem, self.batches_per_epoch.to_string()));
+        } else if self.data != data {
+            problems.push(Error::input(
+                "data",
+                "the rows, or their tokens, are not those this run began with",
+                "the same rows; to train on others, begin a run in a new folder",
+            ));
         }
         Error::all(problems)
     }
@@ -222,7 +263,6 @@ fn parse_key<'k>(prefix: &str, key: &'k str) -> Option<(usize, &'k str)> {
 async fn write_verified(
     store: &impl Store,
     prefix: &str,
-    n_kept: usize,
     progress: &Progress,
     tensors: NamedTensors,
 ) -> Result<String> {
@@ -251,11 +291,6 @@ async fn write_verified(
     }
     let key = format!("{prefix}-{:08}-{digest}{SUFFIX}", progress.step);
     store.rename(&temporary, &key).await?;
-    let old: Vec<_> =
-        keys(store, prefix).await?.into_iter().filter(|other| *other != key).rev().skip(n_kept - 1).collect();
-    for key in old {
-        store.remove(&key).await?;
-    }
     Ok(key)
 }
 

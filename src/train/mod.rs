@@ -11,6 +11,7 @@ mod metrics;
 mod optimizer;
 mod plan;
 mod schedule;
+mod start;
 mod tensorboard;
 #[cfg(test)]
 mod tests;
@@ -22,4 +23,5 @@ pub use metrics::METRICS_KEY;
 pub use optimizer::Optimizer;
 pub use plan::{Plan, StepBatches};
 pub use schedule::Schedule;
+pub use start::refuse_checkpoints;
 pub use trainer::{Start, Training, train};

@@ -1,6 +1,7 @@
 //! The loop.
 
 use super::checkpoint::{self, BEST, Best, CHECKPOINT, Progress};
+use super::start::{check_held_out, data_digest, refuse_checkpoints};
 use super::tensorboard::EventFile;
 use super::{Optimizer, Plan, Schedule, StepBatches, clip, metrics};
 use crate::config::Run;
@@ -70,6 +71,8 @@ struct Trainer<'a, M, S> {
     device: Device,
     /// Step and last evaluation of the checkpoint last written or loaded.
     saved: Option<(usize, usize)>,
+    /// Steps of the bests that the checkpoints kept may name: they stay until no checkpoint does.
+    saved_bests: Vec<usize>,
     elapsed_before: f64,
     clock: Instant,
 }
@@ -83,15 +86,8 @@ impl<'a, M: Trainee, S: Store> Trainer<'a, M, S> {
     ) -> Result<Self> {
         let run = training.run;
         let n_batches = training.batches.len();
-        let patience = run.train.early_stopping_patience;
-        if patience > 0 && training.held_out.is_none() {
-            let place = "train.early_stopping_patience";
-            return Err(Error::input(
-                place,
-                format!("{patience} without held-out rows"),
-                "data.eval_path, data.eval_fraction, or 0",
-            ));
-        }
+        check_held_out(&training)?;
+        let data = data_digest(&training);
         let initial = model.trainable();
         let device = initial.values().next().map(AnyTensor::device);
         let device = device
@@ -102,6 +98,7 @@ impl<'a, M: Trainee, S: Store> Trainer<'a, M, S> {
             next_epoch: 0,
             next_batch: 0,
             batches_per_epoch: n_batches,
+            data: data.clone(),
             seed: run.seed,
             loss_sum: 0.0,
             best: None,
@@ -112,18 +109,11 @@ impl<'a, M: Trainee, S: Store> Trainer<'a, M, S> {
         };
         let (mut good_values, mut saved) = (Some(initial), None);
         match training.start {
-            Start::Fresh if checkpoint::exists(store).await? => {
-                return Err(Error::input(
-                    "run folder",
-                    "it holds checkpoints of another run",
-                    "an empty folder, or to resume that run (`--resume`)",
-                ));
-            }
-            Start::Fresh => {}
+            Start::Fresh => refuse_checkpoints(store).await?,
             Start::Resume => {
                 let mut note = |message| _ = emit(Event::Note { message });
                 if let Some(loaded) = checkpoint::load_newest(store, CHECKPOINT, &device, &mut note).await? {
-                    loaded.progress.check_settings(run, n_batches)?;
+                    loaded.progress.check_settings(run, n_batches, &data)?;
                     optimizer.load_state(loaded.progress.step, &loaded.weights, loaded.optimizer)?;
                     model.set_trainable(loaded.weights)?;
                     good_values = None;
@@ -135,6 +125,7 @@ impl<'a, M: Trainee, S: Store> Trainer<'a, M, S> {
         // What was written after the checkpoint will be written again.
         metrics::cut_after(store, progress.step).await?;
         checkpoint::remove_from(store, BEST, progress.step + 1).await?;
+        let saved_bests = checkpoint::bests(store).await?;
         let plan = Plan::new(&run.train, n_batches);
         Ok(Self {
             schedule: Schedule::new(&run.train, run.learning_rate(), plan.total_steps),
@@ -155,6 +146,7 @@ impl<'a, M: Trainee, S: Store> Trainer<'a, M, S> {
             good_values,
             device,
             saved,
+            saved_bests,
         })
     }
 
@@ -176,7 +168,7 @@ impl<'a, M: Trainee, S: Store> Trainer<'a, M, S> {
                 self.plan.total_steps
             )));
         }
-        if let Some(best) = best.filter(|best| self.patience() > 0 && best.step != step) {
+        if let Some(best) = best.filter(|best| self.ends_with_best() && best.step != step) {
             self.restore_best(best).await?;
         }
         let summary = TrainSummary {
@@ -255,10 +247,15 @@ impl<'a, M: Trainee, S: Store> Trainer<'a, M, S> {
         }
         let due = self.plan.saves_after(step) || self.out_of_patience() || control == Control::Stop;
         if step > 0 && due && self.saved != Some((step, self.progress.last_eval)) {
+            self.check_weights().await?;
             self.progress.elapsed_secs = self.elapsed_secs();
             let (weights, state) = (self.model.trainable(), self.optimizer.state());
             let path = checkpoint::save(self.store, &self.progress, weights, state).await?;
             self.saved = Some((step, self.progress.last_eval));
+            // Two checkpoints are kept; each may name another best.
+            self.saved_bests.extend(self.progress.best.map(|best| best.step));
+            self.saved_bests.drain(..self.saved_bests.len().saturating_sub(2));
+            checkpoint::keep_bests(self.store, &self.saved_bests).await?;
             let best = self.progress.best.is_some_and(|best| best.step == step);
             if (self.emit)(Event::Checkpoint { step, path, best }) == Control::Stop {
                 control = Control::Stop;
@@ -281,10 +278,22 @@ impl<'a, M: Trainee, S: Store> Trainer<'a, M, S> {
             self.progress.best = Some(Best { step, eval_loss });
             self.progress.evals_without_gain = 0;
             checkpoint::save_best(self.store, &self.progress, self.model.trainable()).await?;
+            let kept: Vec<usize> = self.saved_bests.iter().copied().chain([step]).collect();
+            checkpoint::keep_bests(self.store, &kept).await?;
         } else {
             self.progress.evals_without_gain += 1;
         }
         self.record(Event::Eval(figures)).await
+    }
+
+    /// The last update's result is used by no later step that would find it out.
+    async fn check_weights(&mut self) -> Result<()> {
+        let Some(norm) = clip::global_norm(&self.model.trainable()) else { return Ok(()) };
+        let [norm] = read_scalars([norm]).await?;
+        if norm.is_finite() {
+            return Ok(());
+        }
+        Err(self.not_finite(self.progress.step, "norm of the weights", f64::from(norm)).await?)
     }
 
     /// Puts the last good values back and says what went wrong.
@@ -312,20 +321,25 @@ impl<'a, M: Trainee, S: Store> Trainer<'a, M, S> {
         Ok(Error::NotFinite { step, quantity, value, advice })
     }
 
+    /// A run is not lost with its best weights: the last ones are used where those cannot be read.
     async fn restore_best(&mut self, best: Best) -> Result<()> {
+        let Best { step, eval_loss } = best;
         let mut note = |message| _ = (self.emit)(Event::Note { message });
-        let Some(loaded) = checkpoint::load_newest(self.store, BEST, &self.device, &mut note).await? else {
-            note(format!(
-                "the weights of step {}, with the lowest held-out loss, are gone; those of the last step are used",
-                best.step
-            ));
-            return Ok(());
-        };
-        note(format!(
-            "using the weights of step {}, with the lowest held-out loss {:.4}",
-            loaded.progress.step, best.eval_loss
-        ));
-        self.model.set_trainable(loaded.weights)
+        match checkpoint::load_best(self.store, step, &self.device).await {
+            Ok(weights) => {
+                note(format!(
+                    "using the weights of step {step}, with the lowest held-out loss {eval_loss:.4}"
+                ));
+                self.model.set_trainable(weights)
+            }
+            Err(problem) => {
+                note(format!(
+                    "the weights of step {step}, with the lowest held-out loss, cannot be read ({problem}); \
+                     those of the last step are used"
+                ));
+                Ok(())
+            }
+        }
     }
 
     async fn record(&mut self, event: Event) -> Result<Control> {
@@ -334,6 +348,10 @@ impl<'a, M: Trainee, S: Store> Trainer<'a, M, S> {
             file.append(self.store, &event).await?;
         }
         Ok((self.emit)(event))
+    }
+
+    fn ends_with_best(&self) -> bool {
+        self.patience() > 0 || self.training.run.train.load_best_model_at_end
     }
 
     fn patience(&self) -> usize {

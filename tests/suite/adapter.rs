@@ -286,3 +286,15 @@ fn variants_that_are_not_built_are_refused_by_name() {
         assert_eq!(error.exit_code(), 2);
     }
 }
+
+#[test]
+fn factors_that_do_not_fit_the_settings_are_refused_before_they_are_read() {
+    let store = folder("adapters/llama-lora");
+    let text = block_on(store.read_all("adapter_config.json", u64::MAX)).unwrap();
+    let mut settings: Value = serde_json::from_slice(&text).unwrap();
+    settings["r"] = serde_json::json!(settings["r"].as_u64().unwrap() + 1);
+    block_on(store.write("adapter_config.json", settings.to_string().as_bytes())).unwrap();
+    let error = block_on(Adapter::load(&store, "")).unwrap_err().to_string();
+    assert!(error.lines().count() > 1 && error.lines().count() <= 20, "{error}");
+    assert!(error.contains("lora_A") && error.contains("one side of r = "), "{error}");
+}

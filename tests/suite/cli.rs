@@ -2,57 +2,11 @@
 
 #![allow(clippy::unwrap_used)] // a test may fail
 
+use crate::program::{attune, done, metric, objects, refused, workplace};
 use crate::support::fixtures;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-use tempfile::TempDir;
-
-/// A folder with a tiny Llama, its tokenizer and 24 rows.
-fn workplace() -> TempDir {
-    let dir = TempDir::new().unwrap();
-    let model = dir.path().join("tiny");
-    std::fs::create_dir(&model).unwrap();
-    for folder in ["models/llama", "tokenizer"] {
-        for entry in std::fs::read_dir(fixtures().join(folder)).unwrap().map(Result::unwrap) {
-            if entry.path().is_file() {
-                std::fs::copy(entry.path(), model.join(entry.file_name())).unwrap();
-            }
-        }
-    }
-    let row = |i: usize| serde_json::json!({ "prompt": format!("What is {i} and {i}?"), "completion": format!(" It is {}.", 2 * i) });
-    let rows: Vec<String> = (0..24).map(|i| row(i).to_string()).collect();
-    std::fs::write(dir.path().join("rows.jsonl"), rows.join("\n")).unwrap();
-    dir
-}
-
-fn attune(dir: &Path, arguments: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_attune"));
-    command.current_dir(dir).env("ATTUNE_CACHE", dir.join("cache")).args(arguments.split_whitespace());
-    command
-}
-
-fn done(dir: &Path, arguments: &str) -> String {
-    let Output { status, stdout, stderr } = attune(dir, arguments).output().unwrap();
-    assert!(status.success(), "attune {arguments}: {status}\n{}", String::from_utf8_lossy(&stderr));
-    String::from_utf8(stdout).unwrap()
-}
-
-/// The message on standard error; the program must end with `code` and without a panic.
-fn refused(dir: &Path, arguments: &str, code: i32) -> String {
-    let Output { status, stderr, .. } = attune(dir, arguments).output().unwrap();
-    let message = String::from_utf8(stderr).unwrap();
-    assert_eq!(status.code(), Some(code), "attune {arguments}: {message}");
-    assert!(!message.contains("panicked"), "attune {arguments}: {message}");
-    message
-}
-
-/// Values of a field of `metrics.jsonl`, one a step.
-fn metric(run: &Path, field: &str) -> Vec<f64> {
-    let text = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
-    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    lines.filter_map(|line| line[field].as_f64()).collect()
-}
+use std::process::{Child, Stdio};
 
 const TRAIN: &str = "train --model tiny --data rows.jsonl --device cpu --batch-size 2 --epochs 4 --save-steps 1 --dropout 0.1";
 
@@ -92,23 +46,25 @@ fn a_run_trains_evaluates_continues_and_exports() {
     assert!(metric(&dir.join("more"), "loss")[0] < losses[0]);
 }
 
+/// A run in the folder `out`, five steps on.
+fn begun(dir: &Path, out: &str) -> Child {
+    let arguments = format!("{TRAIN} --out {out}");
+    let mut child = attune(dir, &arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let metrics = dir.join(out).join("metrics.jsonl");
+    while !std::fs::read_to_string(&metrics).is_ok_and(|text| text.lines().count() >= 5) {
+        assert!(child.try_wait().unwrap().is_none(), "the run ended too early");
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    child
+}
+
 #[test]
 fn a_killed_run_ends_in_the_losses_of_one_that_was_not() {
     let dir = workplace();
     let dir = dir.path();
     done(dir, &format!("{TRAIN} --out whole"));
     let killed = dir.join("killed");
-    let mut child = attune(dir, &format!("{TRAIN} --out killed"))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let has_begun =
-        || std::fs::read_to_string(killed.join("metrics.jsonl")).is_ok_and(|text| text.lines().count() >= 5);
-    while !has_begun() {
-        assert!(child.try_wait().unwrap().is_none(), "the run ended before it could be killed");
-        std::thread::sleep(std::time::Duration::from_millis(2));
-    }
+    let mut child = begun(dir, "killed");
     child.kill().unwrap();
     child.wait().unwrap();
     let message = refused(dir, &format!("{TRAIN} --out killed"), 2);
@@ -119,6 +75,110 @@ fn a_killed_run_ends_in_the_losses_of_one_that_was_not() {
     }
     let weights = |run: &str| std::fs::read(dir.join(run).join("adapter_model.safetensors")).unwrap();
     assert_eq!(weights("killed"), weights("whole"));
+}
+
+#[test]
+fn one_run_writes_to_a_folder() {
+    let dir = workplace();
+    let dir = dir.path();
+    let mut first = begun(dir, "shared");
+    let message = refused(dir, &format!("{TRAIN} --out shared"), 2);
+    first.kill().unwrap();
+    first.wait().unwrap();
+    assert!(message.contains("shared: busy: "), "{message}");
+    assert!(metric(&dir.join("shared"), "loss").len() >= 5, "the first run's lines are whole");
+    // What a killed writer leaves is swept; what others keep there is not.
+    for name in [".run.toml.1-0.tmp", ".mine.tmp"] {
+        std::fs::write(dir.join("shared").join(name), "half").unwrap();
+    }
+    done(dir, &format!("{TRAIN} --out shared --resume"));
+    let left = [".run.toml.1-0.tmp", ".mine.tmp"].map(|name| dir.join("shared").join(name).exists());
+    assert_eq!(left, [false, true]);
+}
+
+#[test]
+fn the_run_file_states_what_is_in_force() {
+    let dir = workplace();
+    let dir = dir.path();
+    std::fs::write(
+        dir.join("run.toml"),
+        "model = \"tiny\"\ndevice = \"auto\"\n[data]\npath = \"rows.jsonl\"\n[train]\nmax_steps = 3\nseed = 1\n",
+    )
+    .unwrap();
+    let message = refused(dir, "train run.toml", 2);
+    assert!(message.contains("run.toml:7: train.seed: unknown setting"), "{message}");
+    let text = std::fs::read_to_string(dir.join("run.toml")).unwrap().replace("seed = 1\n", "");
+    std::fs::write(dir.join("run.toml"), text).unwrap();
+    // Flags win over the file, --set over both.
+    let run = "train run.toml --batch-size 4 --rank 2 --set train.max_steps=2 --set method.rank=4 --out run";
+    let printed = &objects(&done(dir, &format!("{run} --print-config --json")))[0];
+    assert_eq!((&printed["train"]["batch_size"], &printed["method"]["rank"]), (&4.into(), &4.into()));
+    assert!(toml::from_str::<toml::Table>(&done(dir, &format!("{run} --print-config"))).is_ok());
+    assert!(!dir.join("run").exists(), "printing trains nothing");
+    done(dir, run);
+    assert_eq!(metric(&dir.join("run"), "loss").len(), 2);
+    let saved: toml::Table =
+        toml::from_str(&std::fs::read_to_string(dir.join("run/run.toml")).unwrap()).unwrap();
+    assert_eq!(saved["train"]["learning_rate"].as_float(), Some(2e-4));
+    assert_eq!(
+        (saved["train"]["max_steps"].as_integer(), saved["method"]["rank"].as_integer()),
+        (Some(2), Some(4))
+    );
+    let devices = objects(&done(dir, "devices --json"));
+    assert_eq!(saved["device"].as_str(), devices[0]["name"].as_str());
+    // Both the saved settings and the ones first given are those of the run.
+    done(dir, "train --resume --out run");
+    done(dir, &format!("{run} --resume"));
+    assert!(refused(dir, &format!("{run} --resume --learning-rate 1e-3"), 2).contains("train.learning_rate"));
+}
+
+#[test]
+fn what_is_wrong_here_is_found_before_a_model_is_fetched() {
+    let dir = workplace();
+    let dir = dir.path();
+    let far = |arguments: &str, code: i32| {
+        let mut command = attune(dir, arguments);
+        command.env("HF_ENDPOINT", "http://127.0.0.1:9").env_remove("HF_HUB_OFFLINE");
+        crate::program::refusal(&mut command, code)
+    };
+    std::fs::write(dir.join("file"), "").unwrap();
+    for (arguments, named) in [
+        ("train --data nowhere.jsonl", "nowhere.jsonl"),
+        ("train --data rows.jsonl --eval-data nowhere.jsonl", "nowhere.jsonl"),
+        ("train --data rows.jsonl --device abacus", "abacus"),
+        ("train --data rows.jsonl --out file", "file"),
+        ("train --data rows.jsonl --adapter nowhere", "nowhere"),
+        ("eval --data nowhere.jsonl", "nowhere.jsonl"),
+        ("eval --data rows.jsonl --device abacus", "abacus"),
+        ("generate --prompt a --device abacus", "abacus"),
+        ("generate --prompt a --adapter nowhere", "nowhere"),
+        ("export --out new --device abacus", "abacus"),
+    ] {
+        let message = far(&format!("{arguments} --model far/away"), 2);
+        assert!(message.contains(named), "{arguments}: {message}");
+    }
+    let message = far("generate --prompt a --model models/tinny", 1);
+    assert!(message.contains("a local folder or file models/tinny does not exist either"), "{message}");
+}
+
+#[test]
+fn paths_of_the_wrong_kind_are_the_users_to_mend() {
+    let dir = workplace();
+    let dir = dir.path();
+    std::fs::create_dir(dir.join("folder")).unwrap();
+    std::fs::write(dir.join("file"), "").unwrap();
+    std::fs::write(dir.join("latin.toml"), b"model = \"caf\xe9\"\n").unwrap();
+    let train = "train --model tiny --device cpu";
+    for (arguments, named) in [
+        (format!("{train} --data folder"), "folder"),
+        (format!("{train} --data rows.jsonl --out file"), "file"),
+        (format!("{train} --data rows.jsonl --out file/below"), "file"),
+        ("train latin.toml".to_string(), "latin.toml"),
+        ("train folder".to_string(), "folder"),
+    ] {
+        let message = refused(dir, &arguments, 2);
+        assert!(message.contains(named), "{arguments}: {message}");
+    }
 }
 
 #[test]
@@ -161,4 +221,29 @@ fn wrong_input_is_refused_by_place_with_exit_code_2() {
     write("cut.gguf", b"GGUF\x03\0\0\0\xff\xff\xff\xff\xff\xff\xff\xff");
     assert!(refused(dir, "generate --model cut.gguf --prompt a", 2).contains("cut.gguf"));
     assert!(refused(dir, "generate --model no/such@thing!/ --prompt a", 2).contains("no/such"));
+}
+
+/// A limit on the size of files is what a full disk is to a program: writes fail from some byte on.
+#[cfg(unix)]
+#[test]
+fn a_full_disk_stops_a_run_with_a_word_and_the_run_goes_on_once_there_is_room() {
+    let dir = workplace();
+    let dir = dir.path();
+    let train = format!("{TRAIN} --out run --max-steps 6");
+    let mut limited = std::process::Command::new("bash");
+    // 16 blocks of 1,024 bytes: enough for metrics and run file, too little for a checkpoint.
+    let script = "trap '' XFSZ; ulimit -f 16; exec \"$0\" \"$@\"";
+    limited.args(["-c", script, env!("CARGO_BIN_EXE_attune")]).args(train.split_whitespace());
+    limited.current_dir(dir).env("ATTUNE_CACHE", dir.join("cache"));
+    let message = crate::program::refusal(&mut limited, 2);
+    assert!(message.contains("could not") && message.contains("checkpoint"), "{message}");
+    let left: Vec<String> = std::fs::read_dir(dir.join("run"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.ends_with(".safetensors") || name.ends_with(".tmp"))
+        .collect();
+    assert!(left.is_empty(), "{left:?} are half-written");
+    done(dir, &format!("{train} --resume"));
+    assert_eq!(metric(&dir.join("run"), "loss").len(), 6);
+    assert!(dir.join("run/adapter_model.safetensors").exists());
 }

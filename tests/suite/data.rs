@@ -1,7 +1,7 @@
 //! Data files → rows: each format and shape, and each way in which a file can be wrong.
 
 use attune::config::Shape;
-use attune::data::check::Report;
+use attune::data::check::{Part, Report};
 use attune::data::read::read_rows;
 use attune::data::{Encoded, Message, RowContent, RowsRead};
 use proptest::prelude::*;
@@ -11,15 +11,16 @@ fn read(name: &str, bytes: impl AsRef<[u8]>) -> RowsRead {
     read_rows(bytes.as_ref(), name, Shape::Auto)
 }
 
-/// The problems as the user sees them.
+/// Faults and problems as the user sees them.
 fn problems(name: &str, bytes: impl AsRef<[u8]>) -> Vec<String> {
-    read(name, bytes).problems.iter().map(ToString::to_string).collect()
+    let read = read(name, bytes);
+    read.faults.iter().chain(&read.problems).map(ToString::to_string).collect()
 }
 
 /// Reads a file that must have no problem.
 fn contents(name: &str, bytes: impl AsRef<[u8]>) -> Vec<RowContent> {
     let read = read(name, bytes);
-    assert!(read.problems.is_empty(), "{name}: {:?}", read.problems);
+    assert!(read.problems.is_empty() && read.faults.is_empty(), "{name}: {read:?}");
     read.rows.into_iter().map(|r| r.content).collect()
 }
 
@@ -116,7 +117,7 @@ fn a_shape_can_be_insisted_on() {
     );
     let missing = read_rows(b"text\na\n", "x.csv", Shape::Alpaca);
     assert_eq!(
-        missing.problems[0].to_string(),
+        missing.faults[0].to_string(),
         "x.csv:1: has no column `instruction`; it has the columns `text`; expected a column `instruction`"
     );
 }
@@ -276,7 +277,7 @@ fn a_broken_document_names_the_row() {
     );
     assert_eq!(
         problems("x.json", "{\"a\": [], \"b\": []}"),
-        ["x.json:1: has 2 lists: a, b; expected one list of rows a file"]
+        ["x.json:1: has 2 lists: `a`, `b`; expected one list of rows a file"]
     );
     assert_eq!(
         problems("x.json", "{\"a\": 1}"),
@@ -324,7 +325,9 @@ fn the_report_counts_what_matters() {
     };
     // The last row's only weight is on its first token, which nothing predicts.
     let encoded = [row(3, 2, false), row(9, 4, false), row(40, 1, true), row(1, 1, false)];
-    let report = Report::new(&train, &test.rows, &encoded).expect("as many encoded rows as rows");
+    let train = Part { read: train, encoded: encoded.to_vec() };
+    let test = Part { read: test, encoded: vec![row(2, 1, false), row(5, 1, true)] };
+    let report = Report::new(&train, Some(&test)).expect("as many encoded rows as rows");
     let tokens = report.tokens.as_ref().expect("rows were encoded");
     assert_eq!((tokens.n_tokens, tokens.n_target_tokens, tokens.longest, tokens.median), (53, 7, 40, 9));
     let buckets: Vec<_> = tokens.lengths.iter().map(|b| (b.up_to_tokens, b.n_rows)).collect();
@@ -332,8 +335,9 @@ fn the_report_counts_what_matters() {
     assert_eq!(
         report.to_string(),
         "4 rows of shape text, 0 bad
-notes: 1
+notes: 2
   train.txt: plain text: one row for each line
+  test.txt: plain text: one row for each line
 duplicates: 1
   train.txt:3 repeats train.txt:1
 held-out rows that are also trained on: 1
@@ -350,12 +354,79 @@ truncated: 1
   train.txt:3
 without a token that carries loss: 1
   train.txt:4
+held out: 2 rows
+7 tokens, 2 with loss; median row 5, longest 5
+  up to      2         1  ########################################
+  up to      4         0
+  up to      8         1  ########################################
+truncated: 1
+  test.txt:2
 "
     );
     let json = serde_json::to_value(&report).expect("plain data");
     assert_eq!(json["tokens"]["truncated"][0], serde_json::json!({"file": "train.txt", "line": 3}));
-    assert!(Report::new(&train, &[], &encoded[..2]).is_err());
-    assert!(Report::new(&train, &[], &[]).expect("no tokenizer").tokens.is_none());
+    let Part { read, .. } = train;
+    let torn = Part { read, encoded: encoded[..2].to_vec() };
+    assert!(Report::new(&torn, None).is_err());
+    let without_tokenizer = Part { encoded: Vec::new(), ..torn };
+    assert!(Report::new(&without_tokenizer, None).expect("no tokenizer").tokens.is_none());
+}
+
+#[test]
+fn every_problem_is_listed() {
+    let read = read("x.jsonl", "[]\n".repeat(25));
+    let report = Report::new(&Part { read, encoded: Vec::new() }, None).expect("no tokens");
+    let text = report.to_string();
+    assert!((1..=25).all(|line| text.contains(&format!("  x.jsonl:{line}: is a list;"))), "{text}");
+}
+
+#[test]
+fn what_is_wrong_with_a_file_is_told_apart_from_bad_rows() {
+    for (name, bytes) in [
+        ("x.json", &br#"[{"text": "a"}, {"text": "b"}"#[..]),
+        ("x.csv", b"prompt,answer\na,b\n"),
+        ("x.csv", b"text\rone\rtwo\r"),
+        ("x.jsonl", b"\x1F\x8B\x08\0\0\0"),
+        ("x.parquet", b"PAR1 no more"),
+        ("x.jsonl", b""),
+    ] {
+        let read = read(name, bytes);
+        assert!(read.problems.is_empty() && read.faults.len() == 1, "{name}: {read:?}");
+    }
+    let read = read("x.jsonl", "{\"text\": \"a\"}\n{\n");
+    assert_eq!((read.faults.len(), read.problems.len(), read.rows.len()), (0, 1, 1));
+    let cr_only = problems("x.csv", "text\rone\rtwo\r");
+    assert_eq!(
+        cr_only,
+        ["x.csv: its lines end in CR alone, as on old Macs; expected lines that end in LF or CRLF"]
+    );
+}
+
+#[test]
+fn names_from_a_file_are_shown_safely_and_in_part() {
+    let wild = "\u{1b}]0;owned\u{7}";
+    let long = "n".repeat(5000);
+    let row = serde_json::json!({ wild: 1, "long": { long.as_str(): 1 } }).to_string();
+    let many: Vec<String> = (0..300).map(|i| format!("\"field{i}\": {i}")).collect();
+    let used = |fields: &str| format!("{{\"text\": \"t\", {fields}}}");
+    let role = serde_json::json!({"messages": [{"role": long, "content": "c"}]}).to_string();
+    let said = [
+        problems("x.jsonl", &row),
+        problems("x.jsonl", format!("{{{}}}", many.join(","))),
+        problems("x.jsonl", role),
+        problems("x.csv", format!("{wild},{wild}\na,b\n")),
+        problems("x.csv", format!("text,{wild}\na,\u{1b}\n").replace("a,\u{1b}", "\"a\"b,c")),
+        read("x.jsonl", used(&format!("\"\\u001b[2J\": 1, \"{long}\": 2"))).notes,
+        read("x.jsonl", used(&many.join(","))).notes,
+    ];
+    for messages in said {
+        assert!(!messages.is_empty());
+        let text = messages.join("|");
+        assert!(!text.contains(char::is_control), "{text:?}");
+        assert!(text.len() < 2500, "{} bytes: {text}", text.len());
+    }
+    let notes = read("x.jsonl", used(&many.join(","))).notes;
+    assert_eq!(notes.last().map(String::as_str), Some("x.jsonl: 280 more fields are not used"));
 }
 
 /// Names that choose each reader.
@@ -397,7 +468,8 @@ proptest! {
     fn no_bytes_make_a_reader_panic(bytes in tricky()) {
         for name in NAMES {
             let read = read(name, &bytes);
-            prop_assert!(!read.rows.is_empty() || !read.problems.is_empty(), "{name}: neither row nor problem");
+            let says = read.rows.len() + read.faults.len() + read.problems.len();
+            prop_assert!(says > 0, "{name}: neither row nor problem");
         }
     }
 

@@ -5,7 +5,7 @@
 use crate::tokenizer::{ids, json_fixture, messages, tokenizer, tokenizer_with};
 use attune::Result;
 use attune::config::{DataConfig, LossOn};
-use attune::data::encode::{encode, prompt_merges_into_completion, show};
+use attune::data::encode::{EncodedRow, encode, show};
 use attune::data::{Encoded, Message, Place, Row, RowContent};
 use attune::store::tokenizer_files::TokenizerFiles;
 use attune::tokenizer::Tokenizer;
@@ -43,7 +43,7 @@ fn agrees_with_trl(tokenizer: &Tokenizer, case: &Value, config: &DataConfig) {
         } else {
             RowContent::PromptCompletion { prompt: text("prompt"), completion: text("completion") }
         };
-        let Ok(found) = encode(&row(content), tokenizer, config) else {
+        let Ok(EncodedRow { tokens: found, .. }) = encode(&row(content), tokenizer, config) else {
             continue; // TRL drops the rows that are refused here, so the rest must still line up
         };
         let expected = encoded.next().unwrap();
@@ -106,7 +106,7 @@ fn with_template(template: &str) -> Tokenizer {
 fn learned_chat(template: &str, turns: &[(&str, &str, f32)]) -> Result<Vec<(String, f32)>> {
     let tokenizer = with_template(template);
     let encoded = encode(&row(RowContent::Chat(chat(turns))), &tokenizer, &DataConfig::default())?;
-    Ok(learned(&tokenizer, &encoded))
+    Ok(learned(&tokenizer, &encoded.tokens))
 }
 
 const TURNS: [(&str, &str, f32); 4] = [
@@ -238,8 +238,14 @@ fn rows_without_loss_are_refused_by_name() {
 #[test]
 fn prompts_that_merge_into_the_completion_are_told() {
     let tokenizer = tokenizer("tokenizer");
-    assert!(prompt_merges_into_completion(&pair("Answer: ", "five"), &tokenizer).unwrap());
-    assert!(!prompt_merges_into_completion(&pair("Answer:", " five"), &tokenizer).unwrap());
+    let merges = |prompt: &str, completion: &str, loss_on: LossOn| {
+        encode(&pair(prompt, completion), &tokenizer, &config(loss_on, 64)).unwrap().prompt_merges
+    };
+    for loss_on in [LossOn::Auto, LossOn::All] {
+        assert!(merges("Answer: ", "five", loss_on));
+        assert!(!merges("Answer:", " five", loss_on));
+        assert!(!merges("", "five", loss_on));
+    }
 }
 
 proptest! {
@@ -250,7 +256,8 @@ proptest! {
         let tokenizer = tokenizer("tokenizer");
         let turns = chat(&[("system", &system, 1.0), ("user", &asked, 1.0), ("assistant", &said, 1.0),
             ("user", &asked, 1.0), ("assistant", &again, 3.0)]);
-        let encoded = encode(&row(RowContent::Chat(turns)), &tokenizer, &DataConfig::default()).unwrap();
+        let encoded = encode(&row(RowContent::Chat(turns)), &tokenizer, &DataConfig::default());
+        let encoded = encoded.unwrap().tokens;
         prop_assert_eq!(encoded.ids.len(), encoded.loss_weights.len());
         let expected = [(format!("{said}<|im_end|>"), 1.0), (format!("{again}<|im_end|>"), 3.0)];
         prop_assert_eq!(learned(&tokenizer, &encoded), expected);
@@ -260,7 +267,7 @@ proptest! {
     fn pairs_keep_their_text_and_their_end(prompt in any::<String>(), completion in any::<String>(), max_length in 1usize..64) {
         let tokenizer = tokenizer("tokenizer");
         let row = pair(&prompt, &completion);
-        let whole = encode(&row, &tokenizer, &config(LossOn::Auto, usize::MAX));
+        let whole = encode(&row, &tokenizer, &config(LossOn::Auto, usize::MAX)).map(|encoded| encoded.tokens);
         if let Ok(whole) = &whole {
             prop_assert_eq!(whole.ids.len(), whole.loss_weights.len());
             prop_assert_eq!(whole.ids.last(), tokenizer.eos_ids().first());
@@ -268,7 +275,7 @@ proptest! {
             let text: String = show(whole, &tokenizer).unwrap().into_iter().map(|s| s.text).collect();
             prop_assert_eq!(text, format!("{prompt}{completion}<|im_end|>"));
         }
-        if let Ok(cut) = encode(&row, &tokenizer, &config(LossOn::Auto, max_length)) {
+        if let Ok(EncodedRow { tokens: cut, .. }) = encode(&row, &tokenizer, &config(LossOn::Auto, max_length)) {
             let whole = whole.unwrap();
             prop_assert_eq!(cut.truncated, whole.ids.len() > max_length);
             prop_assert!(whole.ids.starts_with(&cut.ids) && whole.loss_weights.starts_with(&cut.loss_weights));

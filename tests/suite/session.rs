@@ -13,9 +13,9 @@ use attune::models::{Adapter, AnyTensor, CausalLm, Pass};
 use attune::native::block_on;
 use attune::protocol::Control;
 use attune::session::{self, DataFile, Work};
-use attune::store::HostTensor;
 use attune::store::memory::MemoryStore;
 use attune::store::model_files::ModelFiles;
+use attune::store::{HostTensor, Store};
 use attune::train::Start;
 
 fn run(method: MethodConfig) -> Run {
@@ -33,7 +33,7 @@ fn train(run: &Run, adapter: Option<Adapter>) -> Result<MemoryStore> {
     block_on(async {
         let files = ModelFiles::open(&base, "").await?;
         let tokenizer = session::tokenizer_of(&files)?;
-        let rows = session::prepare(run, &rows, None, &tokenizer)?;
+        let rows = session::prepare(run, &rows, None, &tokenizer, &mut |_| Control::Continue)?;
         let work = Work { run, files: &files, tokenizer: &tokenizer, adapter, store: &out };
         session::train(work, rows, Start::Fresh, &mut |_| Control::Continue).await
     })?;
@@ -98,7 +98,8 @@ fn accuracy_is_the_share_of_answers_with_the_largest_logit_of_all_answers() {
     let base = model_folder("llama");
     let files = block_on(ModelFiles::open(&base, "")).unwrap();
     let tokenizer = session::tokenizer_of(&files).unwrap();
-    let rows = session::prepare(&run, &questions(), None, &tokenizer).unwrap().train;
+    let rows =
+        session::prepare(&run, &questions(), None, &tokenizer, &mut |_| Control::Continue).unwrap().train;
     let model = load(&base);
 
     let first_target = |row: &Encoded| row.loss_weights.iter().position(|&w| w > 0.0).unwrap();
@@ -122,4 +123,66 @@ fn accuracy_is_the_share_of_answers_with_the_largest_logit_of_all_answers() {
         block_on(session::evaluate(model, &run, &tokenizer, &questions(), &mut |_| Control::Continue));
     let report = report.unwrap();
     assert_eq!((report.n_rows, report.metrics.eval_accuracy), (10, Some(expected)));
+}
+
+#[test]
+fn a_fresh_run_replaces_neither_a_run_nor_a_model_nor_an_adapter() {
+    let (base, rows) = (model_folder("llama"), questions());
+    let begin = |run: &Run, out: &MemoryStore| {
+        block_on(async {
+            let files = ModelFiles::open(&base, "").await?;
+            let tokenizer = session::tokenizer_of(&files)?;
+            let rows = session::prepare(run, &rows, None, &tokenizer, &mut |_| Control::Continue)?;
+            let work = Work { run, files: &files, tokenizer: &tokenizer, adapter: None, store: out };
+            session::train(work, rows, Start::Fresh, &mut |_| Control::Continue).await
+        })
+    };
+    let content = |out: &MemoryStore| {
+        let keys = block_on(out.list("")).unwrap();
+        keys.into_iter().map(|key| (block_on(out.read_all(&key, u64::MAX)).unwrap(), key)).collect::<Vec<_>>()
+    };
+    let finished = train(&run(MethodConfig::default()), None).unwrap();
+    let mut other = run(MethodConfig::default());
+    other.train.learning_rate = Some(0.5);
+    let adapter = crate::support::folder("adapters/llama-lora");
+    for out in [finished, model_folder("llama"), adapter] {
+        let before = content(&out);
+        let error = begin(&other, &out).unwrap_err();
+        assert!(error.to_string().starts_with("run folder: it holds"), "{error}");
+        assert_eq!(error.exit_code(), 2);
+        assert!(content(&out) == before, "the refused run changed the folder");
+    }
+}
+
+#[test]
+fn a_run_that_diverges_leaves_the_last_good_adapter() {
+    let mut diverging = run(MethodConfig::default());
+    diverging.train.learning_rate = Some(1e30);
+    diverging.train.max_steps = Some(6);
+    diverging.train.batch_size = 4;
+    let (base, out) = (model_folder("llama"), MemoryStore::new());
+    let error = block_on(async {
+        let files = ModelFiles::open(&base, "").await?;
+        let tokenizer = session::tokenizer_of(&files)?;
+        let rows = session::prepare(&diverging, &questions(), None, &tokenizer, &mut |_| Control::Continue)?;
+        let work = Work { run: &diverging, files: &files, tokenizer: &tokenizer, adapter: None, store: &out };
+        session::train(work, rows, Start::Fresh, &mut |_| Control::Continue).await
+    });
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("is not finite") && error.contains("--adapter"), "{error}");
+    let kept = block_on(Adapter::load(&out, "")).unwrap();
+    assert!(kept.tensors.values().all(|tensor| tensor.values.iter().all(|value| value.is_finite())));
+}
+
+#[test]
+fn a_damaged_model_has_no_figures() {
+    let base = model_folder("llama");
+    let files = block_on(ModelFiles::open(&base, "")).unwrap();
+    let tokenizer = session::tokenizer_of(&files).unwrap();
+    let mut model = load(&base);
+    model.norm.weight.value = model.norm.weight.value.clone().mul_scalar(f32::NAN);
+    let run = run(MethodConfig::default());
+    let figures =
+        block_on(session::evaluate(model, &run, &tokenizer, &questions(), &mut |_| Control::Continue));
+    assert!(figures.unwrap_err().to_string().starts_with("loss is not finite (NaN)"));
 }

@@ -85,6 +85,20 @@ fn gguf_files_give_the_weights_and_settings_they_were_converted_from() {
     }
 }
 
+/// Gemma's norms are stored plus one, which rounds.
+#[test]
+fn gemma_gguf_files_give_the_weights_they_were_converted_from() {
+    let (read, expected) =
+        (tensors(&folder("gguf"), "gemma3-F32.gguf"), tensors(&folder("models/gemma3"), ""));
+    assert_eq!(read.len(), expected.len());
+    for (name, tensor) in &expected {
+        assert_eq!(read[name].shape, tensor.shape, "{name}");
+        let tolerance = if name.ends_with("norm.weight") { 2e-7 } else { 0.0 };
+        let pairs = read[name].values.iter().zip(&tensor.values);
+        assert!(pairs.into_iter().all(|(a, b)| (a - b).abs() <= tolerance), "{name}");
+    }
+}
+
 /// Every setting the GGUF view states is the original's, up to f32's rounding.
 fn same_settings(gguf: &MemoryStore, key: &str, folder: &MemoryStore, model: &str) {
     let read = ready(ModelFiles::open(gguf, key)).unwrap().config().clone();

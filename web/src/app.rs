@@ -111,7 +111,9 @@ fn status(page: Page, view: View) -> Status {
             None => missing("choose one"),
         },
         View::Data => match page.data.get() {
-            Some(data) if data.n_rows > 0 => Status::Done(format!("{} rows", count(data.n_rows))),
+            Some(data) if data.report.n_rows > 0 => {
+                Status::Done(format!("{} rows", count(data.report.n_rows)))
+            }
             Some(_) => missing("no usable row"),
             None => missing("choose a file"),
         },

@@ -196,7 +196,8 @@ impl Page {
                 self.steps.update(|steps| steps.push(step));
             }
             Event::Eval(eval) => self.evals.update(|evals| evals.push(eval)),
-            Event::Checkpoint { .. } | Event::Done(_) => {}
+            // The data view has shown the report already.
+            Event::Data(_) | Event::Checkpoint { .. } | Event::Done(_) => {}
         }
     }
 

@@ -33,8 +33,8 @@ const TRAINING: &[&str] = &[
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// Backend to build and train on: cpu, vulkan, metal, cuda, webgpu.
-    #[arg(long, value_name = "NAME", default_value = "cpu")]
+    /// Backend to build and train on: auto for this machine's best, cpu, vulkan, metal, cuda, webgpu.
+    #[arg(long, value_name = "NAME", default_value = "auto")]
     device: String,
     /// Only so many optimizer steps, to try it out.
     #[arg(long, value_name = "N")]
@@ -46,9 +46,9 @@ pub struct Args {
 
 /// Runs `cargo xtask demo`.
 pub fn run(args: &Args) -> Result<()> {
-    let attune = build(&args.device)?;
+    let (device, program) = build_for(&args.device)?;
     let attune = |arguments: &[&str]| {
-        let mut command = Command::new(&attune);
+        let mut command = Command::new(&program);
         command.args(arguments).current_dir(crate::root());
         command
     };
@@ -61,8 +61,7 @@ pub fn run(args: &Args) -> Result<()> {
     let (train, test) = (train.to_string_lossy(), test.to_string_lossy());
 
     let evaluate = |adapter: Option<&str>| {
-        let mut command =
-            attune(&["eval", "--model", MODEL, "--data", &test, "--device", &args.device, "--json"]);
+        let mut command = attune(&["eval", "--model", MODEL, "--data", &test, "--device", &device, "--json"]);
         if let Some(adapter) = adapter {
             command.args(["--adapter", adapter]);
         }
@@ -75,7 +74,7 @@ pub fn run(args: &Args) -> Result<()> {
     let out = fresh_folder(&crate::root().join("runs"))?;
     let out_text = out.to_string_lossy();
     let mut training = attune(&["train", "--model", MODEL, "--data", &train, "--out", &out_text]);
-    training.args(TRAINING).args(["--device", &args.device]);
+    training.args(TRAINING).args(["--device", &device]);
     if let Some(steps) = args.max_steps {
         training.args(["--max-steps", &steps.to_string()]);
     }
@@ -87,8 +86,50 @@ pub fn run(args: &Args) -> Result<()> {
     let reference = if args.reference { Some(reference(&attune(&[]), &train, &test)?) } else { None };
     report(&before, &after, reference.as_ref());
     println!("\nThe adapter is in {}. Try it:", out.display());
-    println!("  attune chat --model {MODEL} --adapter {}", out.display());
+    println!("  {} chat --model {MODEL} --adapter {}", quoted(&program), quoted(&out));
     Ok(())
+}
+
+/// The device to use and the program built for it. `auto` is this machine's best backend, and the CPU where that
+/// cannot be built or finds no device: a demo should run.
+fn build_for(device: &str) -> Result<(String, PathBuf)> {
+    if device != "auto" {
+        return Ok((device.to_string(), build(device)?));
+    }
+    let best = setup::best_backend();
+    eprintln!("this machine's best backend is {best}");
+    if best == "cpu" {
+        return Ok((best.to_string(), build(best)?));
+    }
+    match build(best) {
+        Ok(program) if has_device(&program, best) => Ok((best.to_string(), program)),
+        Ok(program) => {
+            eprintln!("attune finds no {best} device; going on with the CPU");
+            Ok(("cpu".to_string(), program))
+        }
+        Err(error) => {
+            eprintln!("{error:#}\ngoing on with the CPU");
+            Ok(("cpu".to_string(), build("cpu")?))
+        }
+    }
+}
+
+/// Whether `attune devices` lists one of this backend.
+fn has_device(program: &Path, backend: &str) -> bool {
+    let output = Command::new(program).args(["devices", "--json"]).output();
+    output.is_ok_and(|output| lists_backend(&String::from_utf8_lossy(&output.stdout), backend))
+}
+
+fn lists_backend(objects: &str, backend: &str) -> bool {
+    let names = objects.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    names.filter_map(|object| Some(object["name"].as_str()?.split(':').next()? == backend)).any(|same| same)
+}
+
+/// A path as a shell takes it.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |c: char| c.is_alphanumeric() || "/\\:._-+~".contains(c);
+    if text.chars().all(is_plain) { text } else { format!("\"{text}\"") }
 }
 
 /// Builds the command line and returns its path.
@@ -99,8 +140,8 @@ pub fn build(device: &str) -> Result<PathBuf> {
     if !matches!(backend, "cpu" | "auto") {
         command.args(["--features", backend]);
     }
-    if backend == "vulkan" {
-        setup::vulkan_driver().map_err(anyhow::Error::msg)?;
+    if setup::needs_graphics_driver(backend) {
+        setup::graphics_driver().map_err(anyhow::Error::msg)?;
     }
     let built = run_logged("build", &mut command)?;
     ensure!(built.success, "the build failed:\n{}", built.tail());
@@ -186,5 +227,24 @@ fn report(before: &Value, after: &Value, reference: Option<&Value>) {
     if let Some(reference) = reference {
         let (before, after) = (&reference["accuracy_before"], &reference["accuracy_after"]);
         println!("{:<22} {:>10} {:>10}", "transformers + PEFT", percent(before), percent(after));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backend_is_found_by_its_name_alone() {
+        let listed =
+            "{\"name\":\"cuda:0\",\"description\":\"vulkan\"}\n{\"name\":\"cpu\",\"description\":\"CPU\"}\n";
+        assert!(lists_backend(listed, "cuda") && lists_backend(listed, "cpu"));
+        assert!(!lists_backend(listed, "vulkan") && !lists_backend("", "cpu"));
+    }
+
+    #[test]
+    fn paths_with_spaces_are_quoted() {
+        assert_eq!(quoted(Path::new("/a/b-c.d")), "/a/b-c.d");
+        assert_eq!(quoted(Path::new("/a b/c")), "\"/a b/c\"");
     }
 }

@@ -12,8 +12,8 @@ const LONGEST_FILE: usize = 600;
 /// Modules from the bottom up. A module may use those of its own row and of the rows above it in this table.
 const LAYERS: &[&[&str]] = &[
     &["error"],
-    &["config", "device", "protocol", "store"],
-    &["tokenizer", "data", "ops", "methods", "native"],
+    &["config", "device", "store"],
+    &["tokenizer", "data", "ops", "methods", "protocol", "native"],
     &["models"],
     &["generate"],
     &["objectives"],

@@ -98,13 +98,18 @@ pub fn apt_install(name: &str, packages: &[&str]) -> Result<(), String> {
     apt(&install, "install").or_else(|_| apt(&["update"], "update").and_then(|()| apt(&install, "install")))
 }
 
+/// Whether a backend, or a device as `webgpu:0`, reaches the device through Vulkan on Linux.
+pub fn needs_graphics_driver(device: &str) -> bool {
+    ["vulkan", "webgpu"].contains(&device.split(':').next().unwrap_or(device))
+}
+
 /// Makes sure that a Vulkan driver is there: a GPU's own, else llvmpipe, which runs on the CPU.
 ///
 /// # Errors
 /// A sentence that says what is missing.
-pub fn vulkan_driver() -> Result<(), String> {
+pub fn graphics_driver() -> Result<(), String> {
     let has_driver = || {
-        ["/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d", "/usr/local/share/vulkan/icd.d"]
+        VULKAN_DRIVERS
             .iter()
             .any(|folder| Path::new(folder).read_dir().is_ok_and(|mut files| files.next().is_some()))
     };
@@ -114,6 +119,50 @@ pub fn vulkan_driver() -> Result<(), String> {
     }
     apt_install("vulkan", &["libvulkan1", "mesa-vulkan-drivers"])
         .map_err(|reason| format!("no Vulkan driver, and {reason}"))
+}
+
+/// The fastest backend that this machine seems to have a device for; the CPU where it has none.
+pub fn best_backend() -> &'static str {
+    if cfg!(target_os = "macos") {
+        return "metal";
+    }
+    let said = |program: &str, arguments: &[&str]| {
+        let output =
+            Command::new(program).args(arguments).stdin(std::process::Stdio::null()).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    if said("nvidia-smi", &["-L"]).is_some_and(|gpus| gpus.lines().any(|line| line.starts_with("GPU "))) {
+        return "cuda";
+    }
+    let has_vulkan = match said("vulkaninfo", &["--summary"]) {
+        Some(summary) => names_a_gpu(&summary),
+        // Without the tool: a device to render on, and a driver besides the one that renders on the CPU.
+        None => lists("/dev/dri", "renderD") && has_gpu_driver(),
+    };
+    if has_vulkan { "vulkan" } else { "cpu" }
+}
+
+/// Whether `vulkaninfo --summary` lists a device that is no CPU, as llvmpipe is.
+fn names_a_gpu(summary: &str) -> bool {
+    summary.lines().any(|line| {
+        let line = line.trim();
+        line.starts_with("deviceType") && line.ends_with("_GPU")
+    })
+}
+
+fn lists(folder: &str, prefix: &str) -> bool {
+    let entries = Path::new(folder).read_dir().into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name()).any(|name| name.to_string_lossy().starts_with(prefix))
+}
+
+/// Where Linux's Vulkan drivers announce themselves.
+const VULKAN_DRIVERS: [&str; 3] =
+    ["/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d", "/usr/local/share/vulkan/icd.d"];
+
+fn has_gpu_driver() -> bool {
+    let files =
+        VULKAN_DRIVERS.iter().filter_map(|folder| Path::new(folder).read_dir().ok()).flatten().flatten();
+    files.map(|entry| entry.file_name()).any(|name| !name.to_string_lossy().starts_with("lvp_"))
 }
 
 /// A Python that has torch, transformers and peft: `ATTUNE_PYTHON`, the cache's `ref` environment, or `python3`.
@@ -128,4 +177,19 @@ pub fn reference_python() -> Option<PathBuf> {
     let probe = "import sys, importlib.util as u; \
                  sys.exit(any(u.find_spec(m) is None for m in ('torch', 'transformers', 'peft')))";
     candidates.into_iter().flatten().find(|python| succeeds(Command::new(python).args(["-c", probe])))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::names_a_gpu;
+
+    #[test]
+    fn a_device_that_is_a_cpu_is_no_gpu() {
+        let device = |kind: &str| {
+            format!("GPU0:\n\tapiVersion = 1.4.305\n\tdeviceType = PHYSICAL_DEVICE_TYPE_{kind}\n")
+        };
+        assert!(names_a_gpu(&device("DISCRETE_GPU")) && names_a_gpu(&device("INTEGRATED_GPU")));
+        assert!(!names_a_gpu(&device("CPU")) && !names_a_gpu(""));
+        assert!(names_a_gpu(&(device("CPU") + &device("VIRTUAL_GPU"))));
+    }
 }

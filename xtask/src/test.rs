@@ -62,6 +62,14 @@ impl Verdict {
         if in_ci() { Self::failed(reason) } else { Self { tally: Tally::SKIPPED, said: reason.into() } }
     }
 
+    /// Takes the test of the real model, which passes where it has none, out of those that passed.
+    fn without_smollm2(&mut self) {
+        let missing = Self::missing("SmolLM2 could not be fetched: its test compared nothing");
+        self.tally.passed = self.tally.passed.saturating_sub(1);
+        self.tally.add(missing.tally);
+        self.said = format!("{}; {}", self.said, missing.said);
+    }
+
     fn of(finished: &Finished) -> Self {
         if finished.success {
             return Self::passed("");
@@ -148,8 +156,8 @@ fn wasm(_: &Args) -> Result<Verdict> {
 }
 
 fn tests(args: &Args) -> Result<Verdict> {
-    if args.device.as_deref() == Some("vulkan")
-        && let Err(reason) = setup::vulkan_driver()
+    if args.device.as_deref().is_some_and(setup::needs_graphics_driver)
+        && let Err(reason) = setup::graphics_driver()
     {
         return Ok(Verdict::failed(reason));
     }
@@ -163,22 +171,11 @@ fn tests(args: &Args) -> Result<Verdict> {
         command.env("ATTUNE_SMOLLM2", file);
     }
     let finished = run_logged("tests", &mut command)?;
-    let mut tally = summaries(&finished.lines);
-    // A build that fails, or a binary that aborts, has no summary: it still is a failure.
-    if !finished.success && tally.failed == 0 {
-        tally.failed = 1;
+    let mut verdict = counted(&finished, summaries(&finished.lines));
+    if smollm2.is_none() {
+        verdict.without_smollm2();
     }
-    if tally.failed > 0 {
-        return Ok(Verdict { tally, ..Verdict::of(&finished) });
-    }
-    if tally.passed == 0 {
-        return Ok(Verdict::failed("no test ran"));
-    }
-    let said = match smollm2 {
-        Some(_) => tally.to_string(),
-        None => format!("{tally}; SmolLM2 could not be fetched, so that its test compared nothing"),
-    };
-    Ok(Verdict { tally, said })
+    Ok(verdict)
 }
 
 /// The real model, fetched once; `None` where it cannot be had.
@@ -261,16 +258,44 @@ fn reference(_: &Args) -> Result<Verdict> {
             .join(format!("attune{}", std::env::consts::EXE_SUFFIX));
         let mut command = Command::new(&python);
         command.arg(&script).current_dir(crate::root()).env("ATTUNE_BIN", attune);
-        let verdict = Verdict::of(&run_logged(&name, &mut command)?);
+        let finished = run_logged(&name, &mut command)?;
+        let verdict = counted(&finished, script_summary(&finished.lines));
         tally.add(verdict.tally);
-        said.push(if verdict.said.is_empty() { name } else { format!("{name}:\n{}", verdict.said) });
+        said.push(format!("{name}: {}", verdict.said));
     }
-    Ok(Verdict { tally, said: said.join(", ") })
+    Ok(Verdict { tally, said: said.join("\n") })
+}
+
+/// The count that a script ends with: `16 passed, 0 failed`.
+fn script_summary(lines: &[String]) -> Tally {
+    let count = |line: &String| {
+        let (passed, rest) = line.split_once(" passed, ")?;
+        let failed = rest.strip_suffix(" failed")?;
+        Some(Tally { passed: passed.parse().ok()?, failed: failed.parse().ok()?, skipped: 0 })
+    };
+    lines.iter().rev().find_map(count).unwrap_or_default()
+}
+
+/// The verdict on tests that count themselves. A build that fails, or a program that aborts, counts nothing: it
+/// is a failure all the same, and so is a run without a test.
+fn counted(finished: &Finished, mut tally: Tally) -> Verdict {
+    if !finished.success && tally.failed == 0 {
+        tally.failed = 1;
+    }
+    if tally.failed > 0 {
+        return Verdict { tally, ..Verdict::of(finished) };
+    }
+    if tally.passed == 0 {
+        return Verdict::failed("no test ran");
+    }
+    Verdict { tally, said: tally.to_string() }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::summaries;
+    use super::{Tally, Verdict, counted, script_summary, summaries};
+    use crate::process::Finished;
+    use crate::setup::in_ci;
 
     #[test]
     fn the_summaries_of_all_binaries_are_added() {
@@ -281,5 +306,28 @@ mod tests {
         ];
         let total = summaries(&lines.map(String::from));
         assert_eq!(total.to_string(), "15 passed, 2 failed, 1 skipped");
+    }
+    #[test]
+    fn what_compared_nothing_is_no_pass() {
+        let tally = Tally { passed: 5, failed: 0, skipped: 0 };
+        let mut verdict = Verdict { tally, said: tally.to_string() };
+        verdict.without_smollm2();
+        let expected =
+            if in_ci() { "4 passed, 1 failed, 0 skipped" } else { "4 passed, 0 failed, 1 skipped" };
+        assert_eq!(verdict.tally.to_string(), expected);
+    }
+
+    #[test]
+    fn scripts_that_do_not_reach_their_count_fail() {
+        let run = |success, lines: &[&str]| {
+            let lines: Vec<String> = lines.iter().map(ToString::to_string).collect();
+            let finished = Finished { success, code: Some(i32::from(!success)), lines, log: "log".into() };
+            counted(&finished, script_summary(&finished.lines)).tally.to_string()
+        };
+        assert_eq!(run(true, &["a: ok", "16 passed, 0 failed"]), "16 passed, 0 failed, 0 skipped");
+        assert_eq!(run(false, &["15 passed, 1 failed", "a warning"]), "15 passed, 1 failed, 0 skipped");
+        assert_eq!(run(false, &["Traceback"]), "0 passed, 1 failed, 0 skipped");
+        assert_eq!(run(false, &["3 passed, 0 failed"]), "3 passed, 1 failed, 0 skipped");
+        assert_eq!(run(true, &["nothing to do"]), "0 passed, 1 failed, 0 skipped");
     }
 }

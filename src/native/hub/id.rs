@@ -3,6 +3,8 @@
 use crate::native::files::check_key;
 use crate::{Error, Result};
 
+const DEFAULT_REVISION: &str = "main";
+
 /// `owner/name[@revision][:file.gguf]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HubId {
@@ -23,7 +25,8 @@ impl HubId {
     /// [`Error::Input`] where owner and name have that form and what follows has not.
     pub fn parse(text: &str) -> Result<Option<Self>> {
         let (head, gguf) = text.split_once(':').map_or((text, None), |(head, file)| (head, Some(file)));
-        let (id, revision) = head.split_once('@').map_or((head, "main"), |(id, revision)| (id, revision));
+        let (id, revision) =
+            head.split_once('@').map_or((head, DEFAULT_REVISION), |(id, revision)| (id, revision));
         let Some((owner, name)) = id.split_once('/') else { return Ok(None) };
         // A path to a file that is not there, rather than a repository.
         if ![owner, name].into_iter().all(is_repository_word) || name.to_lowercase().ends_with(".gguf") {
@@ -53,6 +56,16 @@ impl HubId {
             revision: owned(revision),
             gguf: gguf.map(owned),
         }))
+    }
+}
+
+impl std::fmt::Display for HubId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.owner, self.name)?;
+        if self.revision != DEFAULT_REVISION {
+            write!(f, "@{}", self.revision)?;
+        }
+        self.gguf.iter().try_for_each(|file| write!(f, ":{file}"))
     }
 }
 

@@ -76,7 +76,7 @@ fn local(server: &TestServer) -> Local {
 
 impl Local {
     fn fetch(&self, id: &str) -> Result<PathBuf> {
-        self.hub.fetch(&HubId::parse(id).unwrap().unwrap(), &mut |_| {})
+        self.hub.fetch(&HubId::parse(id).unwrap().unwrap(), &|_| Ok(()), &mut |_| {})
     }
 }
 
@@ -125,7 +125,7 @@ fn the_copy_is_used_when_the_hub_is_gone_and_only_when_whole() {
     is_up.store(false, Ordering::SeqCst);
     let mut events = Vec::new();
     let id = HubId::parse("owner/name").unwrap().unwrap();
-    assert_eq!(local.hub.fetch(&id, &mut |event| events.push(event)).unwrap(), folder);
+    assert_eq!(local.hub.fetch(&id, &|_| Ok(()), &mut |event| events.push(event)).unwrap(), folder);
     assert!(
         matches!(events.last(), Some(Event::Note { message }) if message.contains("copy fetched before"))
     );
@@ -175,7 +175,8 @@ fn tampered_files_are_refused_and_not_kept() {
         let local = local(&server);
         assert!(local.fetch("owner/name").unwrap_err().to_string().contains("checksum"));
         let folder = hub_folder(&local.hub.cache).join("owner--name").join(COMMIT);
-        assert!(folder.join(WEIGHTS_INDEX).exists());
+        // Nothing is fetched on the word of a config that is not the hub's.
+        assert_eq!(folder.join(WEIGHTS_INDEX).exists(), name != "config.json");
         assert!(!folder.join(name).exists() && !folder.join(format!("{name}.part")).exists());
     }
 }
@@ -216,6 +217,51 @@ fn a_hostile_description_writes_nothing_outside() {
 }
 
 #[test]
+fn a_model_that_cannot_be_loaded_costs_its_config_alone() {
+    let server = TestServer::start(|request, _| answer(request, &repository()));
+    let local = local(&server);
+    let id = HubId::parse("owner/name").unwrap().unwrap();
+    let unsupported = |config: &Value| {
+        assert_eq!(config, &serde_json::json!({}));
+        Err(Error::Unsupported { what: "that".into(), supported: "this".into() })
+    };
+    let error = local.hub.fetch(&id, &unsupported, &mut |_| {}).unwrap_err();
+    assert!(error.to_string().contains("that is not supported"), "{error}");
+    let fetched: Vec<_> =
+        server.requests().into_iter().filter(|request| request.path.starts_with("/store/")).collect();
+    assert_eq!(
+        fetched.iter().map(|request| request.path.as_str()).collect::<Vec<_>>(),
+        ["/store/config.json"]
+    );
+}
+
+#[test]
+fn a_model_is_described_without_its_weights() {
+    let server = TestServer::start(|request, _| answer(request, &repository()));
+    let local = local(&server);
+    let peek = |id: &str| local.hub.peek(&HubId::parse(id).unwrap().unwrap(), &mut |_| {}).unwrap();
+    let found = peek("owner/name");
+    assert_eq!((found.path, found.config), (None, Some(serde_json::json!({}))));
+    let names: Vec<_> = found.files.iter().map(|file| file.name.as_str()).collect();
+    assert!(
+        names.contains(&"model-00001-of-00002.safetensors") && names.contains(&"tokenizer.json"),
+        "{names:?}"
+    );
+    assert!(found.n_bytes > 201_000 && found.n_bytes < 202_000, "{}", found.n_bytes);
+    let gguf = peek("owner/name:quantised/model Q4.gguf");
+    assert_eq!((gguf.name.as_str(), gguf.n_bytes), ("owner/name:quantised/model Q4.gguf", 4));
+    assert_eq!(gguf.config, None);
+    let weights =
+        |request: &Request| request.path.ends_with(".safetensors") || request.path.ends_with(".gguf");
+    assert!(!server.requests().iter().any(weights));
+    assert!(local.hub.cache.join("models/hub/owner--name").join(COMMIT).join("config.json").exists());
+    assert!(
+        HubId::parse("owner/name").unwrap().unwrap().cached(&local.hub.cache).is_none(),
+        "that is no model"
+    );
+}
+
+#[test]
 fn repositories_without_readable_weights_list_what_there_is() {
     let files =
         vec![("config.json", b"{}".to_vec()), ("pytorch_model.bin", vec![1]), ("m.gguf", b"GGUF".to_vec())];
@@ -234,6 +280,9 @@ fn names_are_read_or_refused() {
     assert_eq!(read("o/n.1").unwrap(), Some(id("main", None)));
     assert_eq!(read("o/n.1@refs/pr/1").unwrap(), Some(id("refs/pr/1", None)));
     assert_eq!(read("o/n.1@v1:a/b.gguf").unwrap(), Some(id("v1", Some("a/b.gguf"))));
+    for text in ["o/n.1", "o/n.1@v1", "o/n.1:b.gguf", "o/n.1@v1:a/b.gguf"] {
+        assert_eq!(read(text).unwrap().unwrap().to_string(), text);
+    }
     for text in ["", "name", "/n", "o/", "a/b/c", "../n", "./n", "o/n.gguf", "o--p/n", "o/n m", "c:\\o\\n"] {
         assert_eq!(read(text).unwrap(), None, "{text}");
     }

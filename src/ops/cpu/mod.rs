@@ -1,8 +1,9 @@
 //! What the fused CPU forms share: access to flex's storage, threads over rows, vectorised `exp`.
 
 pub(super) mod math;
-#[cfg_attr(target_arch = "wasm32", path = "rows_single.rs")]
 pub(super) mod rows;
+#[cfg_attr(target_arch = "wasm32", path = "tasks_single.rs")]
+mod tasks;
 
 use burn::backend::flex::{FlexTensor, Layout};
 use burn::tensor::{Bytes, DType, Shape};

@@ -8,7 +8,7 @@ use crate::samples::{Sample, Samples};
 use crate::state::{Page, Source, View};
 use crate::units::{bytes, count};
 use attune::config::{DataConfig, Setting};
-use attune::protocol::{Command, DataView, LengthBar, Request, ShownRow};
+use attune::protocol::{Command, DataView, LengthBucket, Request, ShownRow};
 use leptos::prelude::*;
 use web_sys::File;
 
@@ -86,7 +86,7 @@ pub fn Data(page: Page, samples: RwSignal<Samples>) -> impl IntoView {
         </details>
         <Busy page view=View::Data />
         {move || page.data.get().map(|data| view! { <Report data /> })}
-        <Next page to=View::Tune when=Signal::derive(move || page.data.with(|data| data.as_ref().is_some_and(|data| data.n_rows > 0))) />
+        <Next page to=View::Tune when=Signal::derive(move || page.data.with(|data| data.as_ref().is_some_and(|data| data.report.n_rows > 0))) />
     }
 }
 
@@ -98,44 +98,48 @@ fn reread(page: Page, chosen: RwSignal<Option<Source>>) {
 
 #[component]
 fn Report(data: DataView) -> impl IntoView {
-    let learned = data.n_target_tokens * 100 / data.n_tokens.max(1);
-    let facts = [
-        ("Rows", count(data.n_rows)),
-        ("Shape", data.shape.clone().unwrap_or_else(|| "not told".into())),
-        ("Tokens", count(data.n_tokens)),
-        ("Learned", format!("{learned} %")),
-        ("Median, longest", format!("{}, {}", data.median, data.longest)),
-        ("Cut", count(data.n_truncated)),
-        ("Repeated", count(data.n_duplicates)),
-    ];
-    let problems = (data.n_bad_rows > 0 || !data.problems.is_empty()).then(|| {
-        let heading = format!("{} bad rows", count(data.n_bad_rows));
-        let lines = data.problems.clone().into_iter().map(|line| view! { <li>{line}</li> });
+    let DataView { name, report, rows } = data;
+    let words = serde_json::to_value(report.shape).ok();
+    let shape = words.as_ref().and_then(|word| word.as_str()).unwrap_or("not told").to_string();
+    let mut facts =
+        vec![("Rows", count(report.n_rows)), ("Shape", shape), ("Repeated", count(report.duplicates.len()))];
+    let lengths = report.tokens.as_ref().map(|tokens| {
+        facts.extend([
+            ("Tokens", count(tokens.n_tokens)),
+            ("Learned", format!("{} %", tokens.n_target_tokens * 100 / tokens.n_tokens.max(1))),
+            ("Median, longest", format!("{}, {}", tokens.median, tokens.longest)),
+            ("Cut", count(tokens.truncated.len())),
+        ]);
+        view! { <Lengths bars=tokens.lengths.clone() /> }
+    });
+    let problems = (report.n_bad_rows > 0 || !report.problems.is_empty()).then(|| {
+        let heading = format!("{} bad rows", count(report.n_bad_rows));
+        let lines = report.problems.clone().into_iter().map(|line| view! { <li>{line}</li> });
         view! { <div class="failure"><strong>{heading}</strong><ul class="problems">{lines.collect_view()}</ul></div> }
     });
-    let notes = data.notes.clone().into_iter().map(|note| view! { <p class="note">{note}</p> });
+    let notes = report.notes.clone().into_iter().map(|note| view! { <p class="note">{note}</p> });
     view! {
         <section class="card" id="data-card" aria-label="The data">
-            <h3>{data.name.clone()}</h3>
+            <h3>{name}</h3>
             <dl class="facts">
                 {facts.into_iter().map(|(name, value)| view! { <div><dt>{name}</dt><dd>{value}</dd></div> }).collect_view()}
             </dl>
             {problems}
             {notes.collect_view()}
-            <Lengths bars=data.lengths.clone() />
+            {lengths}
         </section>
         <section class="card" aria-label="The first rows, token by token">
             <h3>"What is learned"</h3>
             <p class="legend"><span class="token learned">"learned"</span><span class="token context">"context"</span></p>
-            <ol class="rows">{data.rows.clone().into_iter().map(|row| view! { <Tokens row /> }).collect_view()}</ol>
+            <ol class="rows">{rows.into_iter().map(|row| view! { <Tokens row /> }).collect_view()}</ol>
         </section>
     }
 }
 
 #[component]
-fn Lengths(bars: Vec<LengthBar>) -> impl IntoView {
+fn Lengths(bars: Vec<LengthBucket>) -> impl IntoView {
     let most = bars.iter().map(|bar| bar.n_rows).max().unwrap_or(1).max(1);
-    let bar = move |bar: LengthBar| {
+    let bar = move |bar: LengthBucket| {
         view! {
             <tr>
                 <th scope="row">{format!("to {}", bar.up_to_tokens)}</th>

@@ -13,7 +13,7 @@ use leptos::prelude::*;
 #[component]
 pub fn Train(page: Page) -> impl IntoView {
     let missing = move || {
-        let no_rows = page.data.with(|data| data.as_ref().is_none_or(|data| data.n_rows == 0));
+        let no_rows = page.data.with(|data| data.as_ref().is_none_or(|data| data.report.n_rows == 0));
         let mut missing = Vec::new();
         if page.model.with(Option::is_none) {
             missing.push("a model");

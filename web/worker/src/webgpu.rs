@@ -1,7 +1,7 @@
 //! The browser's GPU, acquired and tried out.
 
 use crate::{faults, post};
-use attune::device;
+use attune::{device, ops};
 
 /// What the browser calls its GPU, once it computed like the CPU; else why it is not used.
 pub async fn try_out() -> Result<String, String> {
@@ -12,7 +12,7 @@ pub async fn try_out() -> Result<String, String> {
     }
     let description = device::acquire().await.map_err(|error| error.to_string())?;
     let device = device::open("webgpu").map_err(|error| error.to_string())?;
-    device::self_test(&device).await.map_err(|error| error.to_string())?;
+    ops::self_test(&device).await.map_err(|error| error.to_string())?;
     match faults::take() {
         None => Ok(description),
         Some(fault) => Err(format!("the GPU failed its self-test: {fault}")),

@@ -1,0 +1,28 @@
+//! Work on all cores, compiled for the widest vector unit the machine has.
+
+use rayon::prelude::*;
+
+/// Calls `f(chunk_index, chunk)` for each chunk of `len` elements; a single one stays on this thread.
+#[inline(always)]
+pub(super) fn for_each_chunk(out: &mut [f32], len: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
+    let arch = pulp::Arch::new();
+    if out.len() <= len {
+        arch.dispatch(|| f(0, out));
+        return;
+    }
+    out.par_chunks_mut(len).enumerate().for_each(|(i, chunk)| arch.dispatch(|| f(i, chunk)));
+}
+
+/// Calls `f(chunk_index, chunk_of_a, chunk_of_b)` for the chunks of two outputs side by side.
+#[inline(always)]
+pub(super) fn for_each_chunk_pair(
+    a: &mut [f32],
+    a_len: usize,
+    b: &mut [f32],
+    b_len: usize,
+    f: impl Fn(usize, &mut [f32], &mut [f32]) + Sync,
+) {
+    let arch = pulp::Arch::new();
+    let pairs = a.par_chunks_mut(a_len).zip(b.par_chunks_mut(b_len)).enumerate();
+    pairs.for_each(|(i, (a, b))| arch.dispatch(|| f(i, a, b)));
+}

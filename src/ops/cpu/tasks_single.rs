@@ -1,0 +1,17 @@
+//! Work on the one thread the browser's worker has.
+
+/// Calls `f(0, out)`: here all chunks are one.
+pub(super) fn for_each_chunk(out: &mut [f32], _len: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
+    f(0, out);
+}
+
+/// Calls `f(0, a, b)`.
+pub(super) fn for_each_chunk_pair(
+    a: &mut [f32],
+    _a_len: usize,
+    b: &mut [f32],
+    _b_len: usize,
+    f: impl Fn(usize, &mut [f32], &mut [f32]) + Sync,
+) {
+    f(0, a, b);
+}
