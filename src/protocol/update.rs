@@ -12,7 +12,7 @@ pub enum Update {
     /// A model was opened.
     Model(ModelCard),
     /// Data was read.
-    Data(DataView),
+    Data(Box<DataView>),
     /// A run left a result.
     Trained(Trained),
     /// The next piece of a continuation.

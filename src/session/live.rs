@@ -69,7 +69,7 @@ impl<S: Store> Session<S> {
                 let tokenizer = &self.opened()?.tokenizer;
                 let view = data::view(&file, tokenizer, &settings, &mut |event| tell(Update::Event(event)))?;
                 self.data = Some(file);
-                tell(Update::Data(view));
+                tell(Update::Data(Box::new(view)));
                 Ok(())
             }
             Command::Train { run } => self.train(*run, Start::Fresh, tell).await,

@@ -172,7 +172,7 @@ impl Page {
                 self.data.set(None);
                 self.forget_run();
             }
-            Update::Data(view) => self.data.set(Some(view)),
+            Update::Data(view) => self.data.set(Some(*view)),
             Update::Trained(trained) => {
                 self.trained.set(Some(trained));
                 self.phase.set(Phase::Done);

@@ -45,8 +45,8 @@ pub fn chromium() -> Result<PathBuf, String> {
     let find = || {
         ["chromium", "chromium-browser", "google-chrome"]
             .iter()
-            .find(|name| succeeds(Command::new(name).arg("--version")))
-            .map(PathBuf::from)
+            .filter(|name| succeeds(Command::new(name).arg("--version")))
+            .find_map(|name| on_path(name))
     };
     if let Some(found) = find() {
         return Ok(found);
@@ -54,6 +54,13 @@ pub fn chromium() -> Result<PathBuf, String> {
     setup::apt_install("chromium", &["chromium"])
         .map_err(|reason| format!("no Chromium (see ATTUNE_CHROMIUM), and {reason}"))?;
     find().ok_or_else(|| "Debian's chromium does not start".into())
+}
+
+/// Where a program is: some callers start it by its path only.
+fn on_path(name: &str) -> Option<PathBuf> {
+    let folders = env::var_os("PATH").unwrap_or_default();
+    let mut files = env::split_paths(&folders).map(|folder| folder.join(name));
+    files.find(|file| file.is_file())
 }
 
 /// The library's version in the lock file: the program that post-processes must have the same.
