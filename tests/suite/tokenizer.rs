@@ -104,7 +104,7 @@ fn ids_text_and_chats_equal_transformers() {
 
 #[test]
 fn a_gguf_vocabulary_gives_the_same_ids() {
-    let file = std::fs::read(fixture("gguf/llama-tied-F32.gguf")).unwrap();
+    let file = std::fs::read(fixture("gguf/llama3-rope-F32.gguf")).unwrap();
     let store = MemoryStore::new().with("m.gguf", file);
     let files = ready(ModelFiles::open(&store, "m.gguf")).unwrap();
     let read = Tokenizer::from_files(files.tokenizer().unwrap()).unwrap();

@@ -1,5 +1,5 @@
-//! House rules that no compiler checks: file length, the one-way dependency of modules, and a core free of
-//! files, threads and clocks.
+//! House rules that no compiler checks: file length, the one-way dependency of modules, a core free of files,
+//! threads and clocks, and fixtures that stay small.
 
 use anyhow::{Context, Result, bail};
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 
 /// A file longer than this has more than one reason to be.
 const LONGEST_FILE: usize = 600;
+
+/// Weights in the repository are tiny or they are not there: all of them together, in bytes.
+const MOST_WEIGHTS: u64 = 1_000_000;
 
 /// Modules from the bottom up. A module may use those of its own row and of the rows above it in this table.
 const LAYERS: &[&[&str]] = &[
@@ -69,10 +72,33 @@ pub fn check() -> Result<usize> {
         }
     }
     breaches.extend(cycles(&edges));
+    let n_bytes = weights(&root.join("tests/fixtures"))?;
+    if n_bytes > MOST_WEIGHTS {
+        breaches.push(format!("tests/fixtures: {n_bytes} bytes of weights; at most {MOST_WEIGHTS}"));
+    }
     if !breaches.is_empty() {
         bail!("{}", breaches.join("\n"));
     }
     Ok(files.len())
+}
+
+/// Bytes of the models and adapters in a folder; golden values are none.
+fn weights(folder: &Path) -> Result<u64> {
+    let mut total = 0;
+    for entry in fs::read_dir(folder).with_context(|| format!("could not read {}", folder.display()))? {
+        let entry = entry.context("an entry of the fixtures")?;
+        let path = entry.path();
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let is_weights = name.ends_with(".gguf")
+            || (name.ends_with(".safetensors")
+                && ["model", "adapter_model"].iter().any(|start| name.starts_with(start)));
+        if path.is_dir() {
+            total += weights(&path)?;
+        } else if is_weights {
+            total += entry.metadata().with_context(|| format!("could not read {}", path.display()))?.len();
+        }
+    }
+    Ok(total)
 }
 
 fn rust_files(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
