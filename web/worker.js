@@ -3,7 +3,16 @@ import init from './attune-worker.js';
 
 const tell = reply => postMessage([JSON.stringify(reply)]);
 
+// One page at a time: two would write to the same runs. A page that was just closed needs a moment to let go.
+async function alone() {
+  await new Promise((held, refused) => {
+    const kept = () => { held(); return new Promise(() => {}); };
+    navigator.locks.request('attune', { signal: AbortSignal.timeout(3000) }, kept).catch(refused);
+  }).catch(() => { throw new Error('attune is open in another tab of this browser; go on there, or close it and reload this one'); });
+}
+
 async function load() {
+  await alone();
   const response = await fetch(new URL('./attune-worker_bg.wasm', import.meta.url));
   if (!response.ok) throw new Error(`the worker's code could not be fetched: status ${response.status}`);
   // A compressed answer's length says nothing about what is read; the server names the real one beside it.
@@ -20,4 +29,4 @@ async function load() {
   await init({ module_or_path: new Response(response.body.pipeThrough(count), { headers }) });
 }
 
-load().catch(error => tell({ reply: 'failed', message: String(error), is_stop: false }));
+load().catch(error => tell({ reply: 'failed', message: error.message, is_stop: false }));

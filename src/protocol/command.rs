@@ -49,6 +49,18 @@ pub enum Command {
         /// Seed of the draw.
         seed: u64,
     },
+    /// Make a run that left a result the last run again; answered by [`Update::Trained`](super::Update::Trained).
+    Reopen {
+        /// Its settings.
+        run: Box<Run>,
+    },
+    /// Tell what is stored; answered by [`Update::Stored`](super::Update::Stored).
+    List,
+    /// Delete a stored file, or a folder with everything in it.
+    Remove {
+        /// Its key.
+        key: String,
+    },
     /// Put the files of the last run's adapter into one archive; answered by
     /// [`Update::Packed`](super::Update::Packed).
     Pack,
@@ -91,9 +103,9 @@ pub enum Request {
     Work(Command),
     /// Stop the work under way at its next safe point.
     Stop,
-    /// Make the files that come with this message readable as `attached/FOLDER/NAME`.
-    Attach {
-        /// A name for them together.
+    /// Copy the files that come with this message into the store, as `FOLDER/NAME`.
+    Import {
+        /// Where they go.
         folder: String,
     },
     /// Copy a file that is served beside the page into the store, unless it is there.

@@ -1,6 +1,7 @@
 //! What a page is told.
 
-use super::{Event, Report, TrainSummary};
+use super::{EvalMetrics, Event, Report, StepMetrics, TrainSummary};
+use crate::config::Run;
 use serde::{Deserialize, Serialize};
 
 /// What a session tells while it works, and what it found.
@@ -24,6 +25,38 @@ pub enum Update {
     Answer(Answer),
     /// An archive was written.
     Packed(StoredFile),
+    /// What is stored.
+    Stored(Stored),
+}
+
+/// What a session's store holds.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Stored {
+    /// Models, each a file or a folder.
+    pub models: Vec<StoredFile>,
+    /// Runs that began at least, the newest first.
+    pub runs: Vec<StoredRun>,
+}
+
+/// A run in the session's store.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StoredRun {
+    /// Its settings; `out` is its folder.
+    pub run: Run,
+    /// Key of the model it began with.
+    pub model: String,
+    /// Key of its rows.
+    pub data: String,
+    /// Every optimizer step so far.
+    pub steps: Vec<StepMetrics>,
+    /// Every evaluation so far.
+    pub evals: Vec<EvalMetrics>,
+    /// Whether it left a result.
+    pub is_done: bool,
+    /// Whether it has a checkpoint to go on from.
+    pub has_checkpoint: bool,
+    /// Bytes of its folder.
+    pub n_bytes: u64,
 }
 
 /// A model as a person wants to know it.

@@ -3,6 +3,7 @@
 
 mod data;
 mod speak;
+mod stored;
 
 use super::{DataFile, RUN_FILE, Work, load_model, prepare, stop_template_clock, tokenizer_of, train};
 use crate::config::Run;
@@ -19,6 +20,7 @@ use crate::train::{CHECKPOINT, METRICS_KEY, Start, load_newest};
 use crate::{Error, Result};
 use serde_json::Value;
 use speak::Speaker;
+use stored::Sources;
 
 /// Where updates go; the answer may ask to stop.
 pub type Tell<'a> = &'a mut dyn FnMut(Update) -> Control;
@@ -31,11 +33,17 @@ pub struct Session<S> {
     store: S,
     device: String,
     model: Option<Opened>,
-    data: Option<DataFile>,
+    data: Option<Rows>,
     /// The last run that left a result.
     tuned: Option<Run>,
     /// The model as it last spoke, kept so that the next word does not load it again.
     speaker: Option<Speaker>,
+}
+
+/// A data file and where it came from.
+struct Rows {
+    key: String,
+    file: DataFile,
 }
 
 /// A model whose tensors stay where they are.
@@ -68,7 +76,7 @@ impl<S: Store> Session<S> {
                 let file = DataFile { name, bytes };
                 let tokenizer = &self.opened()?.tokenizer;
                 let view = data::view(&file, tokenizer, &settings, &mut |event| tell(Update::Event(event)))?;
-                self.data = Some(file);
+                self.data = Some(Rows { key, file });
                 tell(Update::Data(Box::new(view)));
                 Ok(())
             }
@@ -78,6 +86,12 @@ impl<S: Store> Session<S> {
             Command::Generate { prompt, voice, sampling, seed } => {
                 self.generate(prompt, voice, &sampling, seed, tell).await
             }
+            Command::Reopen { run } => self.finish(*run, None, tell).await,
+            Command::List => {
+                tell(Update::Stored(stored::list(&self.store).await?));
+                Ok(())
+            }
+            Command::Remove { key } => stored::remove(&self.store, &key).await,
             Command::Pack => self.pack(tell).await,
         }
     }
@@ -106,15 +120,18 @@ impl<S: Store> Session<S> {
             return Err(Error::input("data.path", "no file is read", "a file of training rows"));
         };
         run.model.clone_from(&opened.name);
-        run.data.path = Some(data.name.clone());
+        run.data.path = Some(data.file.name.clone());
         run.device.clone_from(&self.device);
         let out = Folder::new(&self.store, &run.out);
         stop_template_clock(&mut opened.tokenizer, &out, start).await?;
         let files = ModelFiles::open(&self.store, &opened.key).await?;
+        let sources = Sources { model: opened.key.clone(), data: data.key.clone() };
         let mut emit = |event| tell(Update::Event(event));
-        let rows = prepare(&run, data, None, &opened.tokenizer, &mut emit)?;
+        let rows = prepare(&run, &data.file, None, &opened.tokenizer, &mut emit)?;
         let work =
             Work { run: &run, files: &files, tokenizer: &opened.tokenizer, adapter: None, store: &out };
+        // What is refused leaves no trace, so this waits until the rows are accepted.
+        sources.save(&out).await?;
         let summary = train(work, rows, start, &mut emit).await?;
         self.finish(run, Some(summary), tell).await
     }

@@ -7,7 +7,6 @@ pub mod gguf_model;
 mod hf_folder;
 pub mod memory;
 pub mod model_files;
-pub mod overlay;
 pub mod quants;
 pub mod safetensors;
 pub mod tokenizer_files;

@@ -33,6 +33,15 @@ pub async fn cut_after(store: &impl Store, step: usize) -> Result<()> {
     if kept.len() == bytes.len() { Ok(()) } else { store.write(METRICS_KEY, &kept).await }
 }
 
+/// The lines of a run so far; one torn by a crash is left out.
+pub async fn read_metrics(store: &impl Store) -> Result<Vec<Event>> {
+    if store.size(METRICS_KEY).await?.is_none() {
+        return Ok(Vec::new());
+    }
+    let bytes = store.read_all(METRICS_KEY, METRICS_LIMIT).await?;
+    Ok(bytes.split(|&b| b == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect())
+}
+
 fn step_of(event: &Event) -> Option<usize> {
     match event {
         Event::Step(metrics) => Some(metrics.step),

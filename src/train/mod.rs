@@ -19,7 +19,7 @@ mod trainer;
 mod validate;
 
 pub use checkpoint::{BEST, Best, CHECKPOINT, Checkpoint, Progress, load_newest};
-pub use metrics::METRICS_KEY;
+pub use metrics::{METRICS_KEY, read_metrics};
 pub use optimizer::Optimizer;
 pub use plan::{Plan, StepBatches};
 pub use schedule::Schedule;

@@ -10,19 +10,17 @@ use attune::protocol::{Command, Control, Event, Prompt, Update, Voice};
 use attune::session::Session;
 use attune::store::Store;
 use attune::store::memory::MemoryStore;
-use attune::store::overlay::Overlay;
 use attune::{Error, Result};
 
-const ROWS: &str = "attached/1/rows.jsonl";
+const ROWS: &str = "data/rows.jsonl";
 
-type Page = Session<Overlay<MemoryStore, MemoryStore>>;
+type Page = Session<MemoryStore>;
 
 fn session() -> Page {
     let rows: Vec<String> = (0..8).map(|i| format!(r#"{{"prompt":"a{i}","completion":" b{i}"}}"#)).collect();
-    let attached = MemoryStore::new()
-        .with("1/rows.jsonl", rows.join("\n"))
-        .with("1/bad.jsonl", "{\"prompt\":\"a\",\"completion\":\" b\"}\n{\"prompt\":3}\n");
-    let stored = MemoryStore::new();
+    let stored = MemoryStore::new()
+        .with("data/rows.jsonl", rows.join("\n"))
+        .with("data/bad.jsonl", "{\"prompt\":\"a\",\"completion\":\" b\"}\n{\"prompt\":3}\n");
     let stored = ["models/llama", "tokenizer"].iter().fold(stored, |stored, name| {
         let files = folder(name);
         block_on(files.list("")).unwrap().into_iter().fold(stored, |stored, key| {
@@ -30,7 +28,7 @@ fn session() -> Page {
             stored.with(format!("models/llama/{key}"), bytes)
         })
     });
-    Session::new(Overlay { attached, stored }, device_name())
+    Session::new(stored, device_name())
 }
 
 /// Everything told until the command ends; `stop_at` asks to stop at that step.
@@ -163,10 +161,60 @@ fn commands_out_of_order_and_bad_rows_say_what_is_missing() {
         let error = outcome.unwrap_err().to_string();
         assert!(error.starts_with(place), "{error}");
     }
-    let data = ok(&mut session, read("attached/1/bad.jsonl"));
+    let data = ok(&mut session, read("data/bad.jsonl"));
     let Some(Update::Data(view)) = data.last() else { panic!("{data:?}") };
     assert_eq!((view.report.n_rows, view.report.n_bad_rows), (1, 1));
     assert!(view.report.problems[0].starts_with("rows.jsonl:2"), "{:?}", view.report.problems);
     let (_, outcome) = told(&mut session, Command::Train { run: run("runs/1") }, None);
     assert!(outcome.unwrap_err().to_string().starts_with("rows.jsonl: 1 problems in 1 bad rows"));
+}
+
+fn copy(store: &MemoryStore) -> MemoryStore {
+    block_on(store.list("")).unwrap().into_iter().fold(MemoryStore::new(), |copied, key| {
+        let bytes = block_on(store.read_all(&key, 1 << 30)).unwrap();
+        copied.with(key, bytes)
+    })
+}
+
+/// What a page that was closed in mid-run finds when it comes back.
+#[test]
+fn a_run_that_was_cut_off_is_found_again_and_ends_as_if_it_had_not_been() {
+    let mut session = session();
+    ok(&mut session, open());
+    ok(&mut session, read(ROWS));
+    let whole = losses(&ok(&mut session, Command::Train { run: run("runs/1") }));
+    let (first, _) = told(&mut session, Command::Train { run: run("runs/2") }, Some(2));
+
+    // Nothing of the first visit but its store is left.
+    let mut later = Session::new(copy(session.store()), device_name());
+    let listed = ok(&mut later, Command::List);
+    let [Update::Stored(stored)] = &listed[..] else { panic!("{listed:?}") };
+    let models: Vec<_> =
+        stored.models.iter().map(|model| (model.name.as_str(), model.n_bytes > 1000)).collect();
+    assert_eq!(models, [("llama", true)]);
+    let states: Vec<_> =
+        stored.runs.iter().map(|run| (run.run.out.as_str(), run.is_done, run.has_checkpoint)).collect();
+    assert_eq!(states, [("runs/2", false, true), ("runs/1", true, true)]);
+    let cut = stored.runs[0].clone();
+    assert_eq!(cut.steps.iter().map(|step| step.loss).collect::<Vec<_>>(), losses(&first));
+    assert_eq!((cut.model.as_str(), cut.data.as_str()), ("models/llama", ROWS));
+
+    ok(&mut later, Command::OpenModel { key: cut.model, name: cut.run.model.clone() });
+    let settings = cut.run.data.clone();
+    let name = settings.path.clone().unwrap();
+    ok(&mut later, Command::ReadData { key: cut.data, name, settings });
+    let rest = ok(&mut later, Command::Resume { run: Box::new(cut.run) });
+    assert_eq!([losses(&first), losses(&rest)].concat(), whole);
+
+    let done = Box::new(stored.runs[1].run.clone());
+    let reopened = ok(&mut later, Command::Reopen { run: done });
+    assert!(matches!(&reopened[..], [Update::Trained(result)] if result.files.len() == 4), "{reopened:?}");
+    ok(&mut later, say(Voice::Tuned));
+
+    ok(&mut later, Command::Remove { key: "runs/2".into() });
+    let listed = ok(&mut later, Command::List);
+    let [Update::Stored(stored)] = &listed[..] else { panic!("{listed:?}") };
+    assert_eq!(stored.runs.len(), 1);
+    let (_, outcome) = told(&mut later, Command::Remove { key: "data/rows.jsonl".into() }, None);
+    assert!(outcome.unwrap_err().to_string().starts_with("data/rows.jsonl: it is no model and no run"));
 }

@@ -34,6 +34,7 @@ pub fn App() -> impl IntoView {
             <main>
                 <h2>{move || page.view.get().title()}</h2>
                 <Failure page />
+                <views::stored::Unfinished page />
                 {body}
             </main>
         </div>

@@ -58,7 +58,11 @@ fn hear(page: Page, message: &JsValue) {
             if let (Reply::File { name }, Ok(file)) = (&reply, parts.get(1).dyn_into::<File>()) {
                 files::save(&file, name);
             }
+            let is_ready = matches!(reply, Reply::Ready { .. });
             page.hear(reply);
+            if is_ready {
+                list(page);
+            }
         }
         Err(error) => {
             page.worker.set(State::Dead(format!("the page does not understand its worker: {error}")))
@@ -74,7 +78,7 @@ fn died(page: Page, device: Device, message: String) {
     if was_starting && device == Device::Best {
         return start(page, Device::Cpu);
     }
-    let advice = "Reload the page; runs go on from their last checkpoint only within a visit as yet.";
+    let advice = "Reload the page: models and runs are kept, and a run goes on from its last checkpoint.";
     page.worker.set(State::Dead(format!("The worker stopped: {message}. {advice}")));
     page.asked.set(Vec::new());
 }
@@ -89,6 +93,12 @@ pub fn ask(page: Page, view: View, request: Request, files: &[File]) {
     page.failure.set(None);
     page.asked.update(|asked| asked.push(view));
     post(&request, files);
+}
+
+/// Asks what is stored, once what was asked before is done.
+pub fn list(page: Page) {
+    page.asked.update(|asked| asked.push(page.view.get_untracked()));
+    post(&Request::Work(Command::List), &[]);
 }
 
 /// Asks the work under way to stop.

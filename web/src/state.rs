@@ -2,7 +2,8 @@
 
 use attune::config::{GenerateConfig, Run};
 use attune::protocol::{
-    DataView, DeviceView, EvalMetrics, Event, ModelCard, Reply, StepMetrics, Trained, Update, Voice,
+    DataView, DeviceView, EvalMetrics, Event, ModelCard, Reply, StepMetrics, Stored, StoredRun, Trained,
+    Update, Voice,
 };
 use leptos::prelude::{Update as _, *};
 
@@ -70,6 +71,13 @@ pub struct Source {
     pub name: String,
 }
 
+/// Tabs are closed without a thought, so a page's runs keep checkpoints more often than the core's default.
+fn first_run() -> Run {
+    let mut run = Run::default();
+    run.train.save_steps = 20;
+    run
+}
+
 /// All signals; copied freely.
 #[derive(Clone, Copy)]
 pub struct Page {
@@ -83,6 +91,12 @@ pub struct Page {
     pub notes: RwSignal<Vec<String>>,
     pub model: RwSignal<Option<ModelCard>>,
     pub source: RwSignal<Option<Source>>,
+    /// The data file in use.
+    pub rows: RwSignal<Option<Source>>,
+    /// What earlier visits left, and this one.
+    pub stored: RwSignal<Stored>,
+    /// An earlier run whose model and data are being opened again.
+    pub returning: RwSignal<Option<StoredRun>>,
     pub data: RwSignal<Option<DataView>>,
     pub run: RwSignal<Run>,
     pub phase: RwSignal<Phase>,
@@ -110,8 +124,11 @@ impl Page {
             notes: RwSignal::new(Vec::new()),
             model: RwSignal::new(None),
             source: RwSignal::new(None),
+            rows: RwSignal::new(None),
+            stored: RwSignal::new(Stored::default()),
+            returning: RwSignal::new(None),
             data: RwSignal::new(None),
-            run: RwSignal::new(Run::default()),
+            run: RwSignal::new(first_run()),
             phase: RwSignal::new(Phase::Idle),
             begun: RwSignal::new(None),
             steps: RwSignal::new(Vec::new()),
@@ -147,7 +164,9 @@ impl Page {
                         Phase::Stopped
                     });
                 }
-                if !is_stop {
+                self.returning.set(None);
+                // What follows from a failure says less than the failure.
+                if !is_stop && self.failure.with_untracked(Option::is_none) {
                     self.failure.set(Some((view, message)));
                 }
             }
@@ -172,7 +191,12 @@ impl Page {
                 self.data.set(None);
                 self.forget_run();
             }
-            Update::Data(view) => self.data.set(Some(*view)),
+            Update::Data(view) => {
+                self.data.set(Some(*view));
+                if let Some(run) = self.returning.try_update(Option::take).flatten() {
+                    self.return_to(run);
+                }
+            }
             Update::Trained(trained) => {
                 self.trained.set(Some(trained));
                 self.phase.set(Phase::Done);
@@ -183,6 +207,7 @@ impl Page {
                     _ => self.base_text.update(|text| text.push_str(&piece)),
                 }
             }
+            Update::Stored(stored) => self.stored.set(stored),
             Update::Answer(_) | Update::Packed(_) => {}
         }
     }
@@ -193,12 +218,29 @@ impl Page {
             Event::Note { message } => self.notes.update(|notes| notes.push(message)),
             Event::Step(step) => {
                 self.progress.set(None);
-                self.steps.update(|steps| steps.push(step));
+                // A resumed run makes the steps after its checkpoint again.
+                self.steps.update(|steps| {
+                    steps.retain(|earlier| earlier.step < step.step);
+                    steps.push(step);
+                });
             }
-            Event::Eval(eval) => self.evals.update(|evals| evals.push(eval)),
+            Event::Eval(eval) => self.evals.update(|evals| {
+                evals.retain(|earlier| earlier.step < eval.step);
+                evals.push(eval);
+            }),
             // The data view has shown the report already.
             Event::Data(_) | Event::Checkpoint { .. } | Event::Done(_) => {}
         }
+    }
+
+    /// Shows an earlier run as if it had been stopped just now.
+    fn return_to(&self, stored: StoredRun) {
+        let StoredRun { run, steps, evals, .. } = stored;
+        self.phase.set(Phase::Stopped);
+        self.steps.set(steps);
+        self.evals.set(evals);
+        self.run.set(run.clone());
+        self.begun.set(Some(run));
     }
 
     /// Figures and result of the last run are no longer those of what is chosen.

@@ -19,13 +19,13 @@ const HIDDEN: &[&str] = &["path", "eval_path"];
 
 #[component]
 pub fn Data(page: Page, samples: RwSignal<Samples>) -> impl IntoView {
-    let chosen = RwSignal::new(None::<Source>);
+    let chosen = page.rows;
     let pasted = RwSignal::new(String::new());
     let disabled = Signal::derive(move || !page.is_free() || page.model.with(Option::is_none));
     let attach = move |file: &File| {
-        client::ask(page, View::Data, Request::Attach { folder: FOLDER.into() }, std::slice::from_ref(file));
+        client::ask(page, View::Data, Request::Import { folder: FOLDER.into() }, std::slice::from_ref(file));
         let name = file.name();
-        chosen.set(Some(Source { key: format!("attached/{FOLDER}/{name}"), name }));
+        chosen.set(Some(Source { key: format!("{FOLDER}/{name}"), name }));
         reread(page, chosen);
     };
     let on_files = Callback::new(move |files: Vec<FileHandle>| {

@@ -2,6 +2,7 @@
 
 pub mod data;
 pub mod model;
+pub mod stored;
 pub mod take_home;
 pub mod train;
 pub mod try_out;
@@ -17,7 +18,7 @@ pub fn Busy(page: Page, view: View) -> impl IntoView {
     let is_here = move || page.asked.with(|asked| asked.first() == Some(&view));
     let text = move || {
         page.progress.get().map_or("working".to_string(), |progress| {
-            match progress.task.starts_with("fetching") {
+            match ["fetching", "copying"].iter().any(|task| progress.task.starts_with(task)) {
                 true => format!("{}: {} of {}", progress.task, bytes(progress.done), bytes(progress.total)),
                 false => progress.task,
             }

@@ -10,7 +10,8 @@ use attune::protocol::{Command, ModelCard, Request};
 use leptos::prelude::*;
 use web_sys::File;
 
-const FOLDER: &str = "model";
+/// Where models are kept between visits.
+const FOLDER: &str = "models";
 
 #[component]
 pub fn Model(page: Page, samples: RwSignal<Samples>) -> impl IntoView {
@@ -19,7 +20,8 @@ pub fn Model(page: Page, samples: RwSignal<Samples>) -> impl IntoView {
         open_files(page, &files);
     });
     let sample = move |sample: Sample| {
-        let key = format!("models/{}", sample.file);
+        let ending = sample.file.rsplit_once('.').map_or("", |(_, ending)| ending);
+        let key = format!("{FOLDER}/{}.{ending}", sample.name);
         let (file, name) = (sample.file.clone(), sample.name.clone());
         let open = move |_| {
             let fetch = Request::Fetch { url: format!("samples/{file}"), key: key.clone() };
@@ -42,28 +44,50 @@ pub fn Model(page: Page, samples: RwSignal<Samples>) -> impl IntoView {
                 label="Open model files" hint="a .gguf file, or config.json, *.safetensors, tokenizer.json and tokenizer_config.json together"
                 on_files />
         </div>
+        <super::stored::Models page />
         <Busy page view=View::Model />
         {move || page.model.get().map(|card| view! { <Card card /> })}
         <Next page to=View::Data when=Signal::derive(move || page.model.with(Option::is_some)) />
     }
 }
 
-fn open(page: Page, key: String, name: String) {
+/// Opens a stored model.
+pub fn open(page: Page, key: String, name: String) {
     page.source.set(Some(Source { key: key.clone(), name: name.clone() }));
+    page.rows.set(None);
     client::work(page, View::Model, Command::OpenModel { key, name });
+    client::list(page);
 }
 
 fn open_files(page: Page, files: &[File]) {
-    client::ask(page, View::Model, Request::Attach { folder: FOLDER.into() }, files);
     let names: Vec<String> = files.iter().map(File::name).collect();
     let gguf = names.iter().find(|name| name.to_ascii_lowercase().ends_with(".gguf"));
     match gguf {
         Some(name) => {
-            let stem = name.rsplit_once('.').map_or(name.as_str(), |(stem, _)| stem);
-            open(page, format!("attached/{FOLDER}/{name}"), stem.to_string());
+            client::ask(page, View::Model, Request::Import { folder: FOLDER.into() }, files);
+            open(page, format!("{FOLDER}/{name}"), stem(name).to_string());
         }
-        None => open(page, format!("attached/{FOLDER}"), "model".to_string()),
+        None => {
+            let name = free_name(page);
+            let key = format!("{FOLDER}/{name}");
+            client::ask(page, View::Model, Request::Import { folder: key.clone() }, files);
+            open(page, key, name);
+        }
     }
+}
+
+/// Files that are chosen have lost their folder's name, and earlier models keep theirs.
+fn free_name(page: Page) -> String {
+    let is_taken = |name: &str| {
+        page.stored.with_untracked(|stored| stored.models.iter().any(|model| model.name == name))
+    };
+    let numbered = (2..).map(|number| format!("model-{number}"));
+    std::iter::once("model".to_string()).chain(numbered).find(|name| !is_taken(name)).unwrap_or_default()
+}
+
+/// A file's name without its ending.
+pub fn stem(name: &str) -> &str {
+    name.rsplit_once('.').map_or(name, |(stem, _)| stem)
 }
 
 #[component]

@@ -34,17 +34,20 @@ pub fn Train(page: Page) -> impl IntoView {
         page.begun.set(Some(run.clone()));
         page.phase.set(Phase::Training);
         client::work(page, View::Train, Command::Train { run: Box::new(run) });
+        client::list(page);
     };
     let resume = move |_| {
         if let Some(run) = page.begun.get_untracked() {
             is_stopping.set(false);
             page.phase.set(Phase::Training);
             client::work(page, View::Train, Command::Resume { run: Box::new(run) });
+            client::list(page);
         }
     };
     let keep = move |_| {
         if let Some(run) = page.begun.get_untracked() {
             client::work(page, View::Train, Command::Keep { run: Box::new(run) });
+            client::list(page);
         }
     };
     let stop = move |_| {
@@ -85,6 +88,7 @@ pub fn Train(page: Page) -> impl IntoView {
             <LossChart page />
         </section>
         {move || page.notes.get().into_iter().map(|note| view! { <p class="note">{note}</p> }).collect_view()}
+        <super::stored::Runs page />
         <Next page to=View::Try when=Signal::derive(move || page.phase.get() == Phase::Done) />
     }
 }

@@ -3,8 +3,6 @@
 //! Messages are arrays: the JSON of a `Request` or a `Reply`, then the files that belong to it as handles.
 
 #[cfg(target_arch = "wasm32")]
-mod attached;
-#[cfg(target_arch = "wasm32")]
 mod choose;
 #[cfg(target_arch = "wasm32")]
 mod executor;
@@ -12,6 +10,8 @@ mod executor;
 mod faults;
 #[cfg(target_arch = "wasm32")]
 mod fetch;
+#[cfg(target_arch = "wasm32")]
+mod import;
 #[cfg(target_arch = "wasm32")]
 mod js;
 #[cfg(target_arch = "wasm32")]

@@ -1,6 +1,5 @@
 //! The browser's private file system as a store.
 
-use crate::attached::read_blob;
 use crate::js::{io, wait};
 use crate::post::scope;
 use attune::store::Store;
@@ -8,10 +7,26 @@ use attune::{Error, Result};
 use std::ops::Range;
 use wasm_bindgen::{JsCast, JsValue};
 use web_sys::{
-    File, FileSystemDirectoryHandle, FileSystemFileHandle, FileSystemGetDirectoryOptions,
+    Blob, File, FileSystemDirectoryHandle, FileSystemFileHandle, FileSystemGetDirectoryOptions,
     FileSystemGetFileOptions, FileSystemHandle, FileSystemHandleKind, FileSystemReadWriteOptions,
     FileSystemSyncAccessHandle,
 };
+
+/// Reads a part of a blob.
+///
+/// # Errors
+/// A range past the end; a file that changed or vanished since it was chosen.
+pub async fn read_blob(blob: &Blob, key: &str, range: Range<u64>) -> Result<Vec<u8>> {
+    if range.end > blob.size() as u64 || range.start > range.end {
+        let problem = format!("bytes {}..{} asked for", range.start, range.end);
+        return Err(Error::input(key, problem, format!("a range within its {} bytes", blob.size())));
+    }
+    let part = blob
+        .slice_with_f64_and_f64(range.start as f64, range.end as f64)
+        .map_err(|error| io("read", key, &error))?;
+    let buffer: js_sys::ArrayBuffer = wait(part.array_buffer(), "read", key).await?;
+    Ok(js_sys::Uint8Array::new(&buffer).to_vec())
+}
 
 /// Everything the page keeps: models, data and runs.
 #[derive(Clone, Debug)]

@@ -1,11 +1,9 @@
 //! The worker's loop: requests in, session, replies out.
 
-use crate::attached::Attached;
 use crate::opfs::Opfs;
-use crate::{choose, executor, faults, fetch, post};
+use crate::{choose, executor, faults, fetch, import, post};
 use attune::protocol::{Command, Control, Reply, Request};
 use attune::session::Session;
-use attune::store::overlay::Overlay;
 use attune::{Error, Result};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -69,18 +67,13 @@ async fn work() {
         Err(error) => return fail(error.to_string(), false),
     };
     let device = choose::choose().await;
-    let attached = Attached::default();
-    let store = Overlay { attached: attached.clone(), stored: stored.clone() };
-    let mut session = Session::new(store, device.name.clone());
+    let mut session = Session::new(stored.clone(), device.name.clone());
     post::reply(&Reply::Ready { device });
     loop {
         let (request, files) = next().await;
         let outcome = match request {
             Request::Work(command) => work_on(&mut session, command).await,
-            Request::Attach { folder } => {
-                attached.replace(&folder, files.into_iter());
-                Ok(())
-            }
+            Request::Import { folder } => import::import(&stored, &folder, &files).await,
             Request::Fetch { url, key } => fetch::fetch(&stored, &url, &key).await,
             Request::Give { key, name } => give(&stored, &key, name).await,
             // Heard on arrival.
@@ -93,7 +86,7 @@ async fn work() {
     }
 }
 
-async fn work_on(session: &mut Session<Overlay<Attached, Opfs>>, command: Command) -> Result<()> {
+async fn work_on(session: &mut Session<Opfs>, command: Command) -> Result<()> {
     STOP.set(false);
     let outcome = session
         .handle(command, &mut |update| {
