@@ -113,9 +113,13 @@ fn Report(data: DataView) -> impl IntoView {
         view! { <Lengths bars=tokens.lengths.clone() /> }
     });
     let problems = (report.n_bad_rows > 0 || !report.problems.is_empty()).then(|| {
-        let heading = format!("{} bad rows", count(report.n_bad_rows));
+        let heading = match report.n_bad_rows {
+            0 => "Problems".to_string(),
+            1 => "1 bad row".to_string(),
+            n => format!("{} bad rows", count(n)),
+        };
         let lines = report.problems.clone().into_iter().map(|line| view! { <li>{line}</li> });
-        view! { <div class="failure"><strong>{heading}</strong><ul class="problems">{lines.collect_view()}</ul></div> }
+        view! { <div class="failure"><strong>{heading}</strong><ul class="problems" tabindex="0" aria-label="Problems">{lines.collect_view()}</ul></div> }
     });
     let notes = report.notes.clone().into_iter().map(|note| view! { <p class="note">{note}</p> });
     view! {
@@ -131,7 +135,7 @@ fn Report(data: DataView) -> impl IntoView {
         <section class="card" aria-label="The first rows, token by token">
             <h3>"What is learned"</h3>
             <p class="legend"><span class="token learned">"learned"</span><span class="token context">"context"</span></p>
-            <ol class="rows">{rows.into_iter().map(|row| view! { <Tokens row /> }).collect_view()}</ol>
+            <ol class="rows" tabindex="0" aria-label="The first rows">{rows.into_iter().map(|row| view! { <Tokens row /> }).collect_view()}</ol>
         </section>
     }
 }

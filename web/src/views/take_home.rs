@@ -48,7 +48,7 @@ fn Result(page: Page, trained: Trained) -> impl IntoView {
                 <div class="actions">
                     <button class="primary" id="save-adapter" disabled=move || !page.is_free() on:click=archive.clone()>"Save adapter.zip"</button>
                 </div>
-                <pre class="code">"unzip adapter.zip -d adapter\nattune generate --model MODEL --adapter adapter --prompt \"…\""</pre>
+                <pre class="code" tabindex="0">"unzip adapter.zip -d adapter\nattune generate --model MODEL --adapter adapter --prompt \"…\""</pre>
             </section>
         </Show>
         <section class="card">
