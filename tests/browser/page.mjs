@@ -40,8 +40,7 @@ export async function test(body) {
     viewport: { width: 1280, height: 800 },
     args: ['--no-sandbox', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'],
   });
-  const page = await context.newPage();
-  const opened = new Opened(page, work);
+  const opened = new Opened(await context.newPage(), work);
   try {
     await opened.start();
     const result = await body(opened);
@@ -53,9 +52,9 @@ export async function test(body) {
       process.exitCode = SKIPPED;
     } else {
       console.error(error);
-      const told = await page.locator('#failure').allInnerTexts().catch(() => []);
+      const told = await opened.page.locator('#failure').allInnerTexts().catch(() => []);
       console.error('the page says:', told, 'faults:', opened.faults);
-      if (shots) await page.screenshot({ path: join(shots, 'failure.png'), fullPage: true }).catch(() => {});
+      if (shots) await opened.page.screenshot({ path: join(shots, 'failure.png'), fullPage: true }).catch(() => {});
       process.exitCode = 1;
     }
   } finally {
@@ -67,11 +66,16 @@ export async function test(body) {
 /** The open page. */
 class Opened {
   constructor(page, work) {
-    this.page = page;
     /** A folder that goes when the test ends. */
     this.work = work;
     this.faults = [];
     this.axe = '';
+    this.follow(page);
+  }
+
+  /** Makes `page` the open one. */
+  follow(page) {
+    this.page = page;
     page.on('console', message => message.type() === 'error' && this.faults.push(`console: ${message.text()}`));
     page.on('pageerror', error => this.faults.push(`page: ${error}`));
     page.on('requestfailed', request => this.faults.push(`request: ${request.url()} ${request.failure()?.errorText}`));
