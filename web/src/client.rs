@@ -58,8 +58,14 @@ fn hear(page: Page, message: &JsValue) {
             if let (Reply::File { name }, Ok(file)) = (&reply, parts.get(1).dyn_into::<File>()) {
                 files::save(&file, name);
             }
-            let is_ready = matches!(reply, Reply::Ready { .. });
+            let (is_ready, is_failure) =
+                (matches!(reply, Reply::Ready { .. }), matches!(reply, Reply::Failed { .. }));
             page.hear(reply);
+            // Files that turn out to be no model are not kept.
+            if let (true, Some(key)) = (is_failure, page.importing.try_update(Option::take).flatten()) {
+                quietly(page, Command::Remove { key });
+                list(page);
+            }
             if is_ready {
                 list(page);
             }
@@ -97,8 +103,13 @@ pub fn ask(page: Page, view: View, request: Request, files: &[File]) {
 
 /// Asks what is stored, once what was asked before is done.
 pub fn list(page: Page) {
+    quietly(page, Command::List);
+}
+
+/// Asks for what nobody asked for: what failed before stays said.
+fn quietly(page: Page, command: Command) {
     page.asked.update(|asked| asked.push(page.view.get_untracked()));
-    post(&Request::Work(Command::List), &[]);
+    post(&Request::Work(command), &[]);
 }
 
 /// Asks the work under way to stop.

@@ -91,6 +91,8 @@ pub struct Page {
     pub notes: RwSignal<Vec<String>>,
     pub model: RwSignal<Option<ModelCard>>,
     pub source: RwSignal<Option<Source>>,
+    /// Key of files that are being copied and are no model yet.
+    pub importing: RwSignal<Option<String>>,
     /// The data file in use.
     pub rows: RwSignal<Option<Source>>,
     /// What earlier visits left, and this one.
@@ -124,6 +126,7 @@ impl Page {
             notes: RwSignal::new(Vec::new()),
             model: RwSignal::new(None),
             source: RwSignal::new(None),
+            importing: RwSignal::new(None),
             rows: RwSignal::new(None),
             stored: RwSignal::new(Stored::default()),
             returning: RwSignal::new(None),
@@ -187,6 +190,7 @@ impl Page {
         match update {
             Update::Event(event) => self.event(event),
             Update::Model(card) => {
+                self.importing.set(None);
                 self.model.set(Some(card));
                 self.data.set(None);
                 self.forget_run();

@@ -65,11 +65,14 @@ fn open_files(page: Page, files: &[File]) {
     match gguf {
         Some(name) => {
             client::ask(page, View::Model, Request::Import { folder: FOLDER.into() }, files);
-            open(page, format!("{FOLDER}/{name}"), stem(name).to_string());
+            let key = format!("{FOLDER}/{name}");
+            page.importing.set(Some(key.clone()));
+            open(page, key, stem(name).to_string());
         }
         None => {
             let name = free_name(page);
             let key = format!("{FOLDER}/{name}");
+            page.importing.set(Some(key.clone()));
             client::ask(page, View::Model, Request::Import { folder: key.clone() }, files);
             open(page, key, name);
         }
