@@ -70,7 +70,7 @@ async fn run<S: Store>(store: &S, out: &str) -> Result<Option<StoredRun>> {
         has_checkpoint |= key.starts_with(CHECKPOINT);
         is_done |= [ADAPTER_MODEL, "model.safetensors"].contains(&key.as_str());
     }
-    let text = |key| async {
+    let text = async |key: &str| {
         let bytes = folder.read_all(key, TEXT_LIMIT).await.ok()?;
         String::from_utf8(bytes).ok()
     };
