@@ -60,9 +60,9 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Serves a built page on a free port until this program ends, and returns the page's address.
+/// Serves a built page and the samples on a free port until this program ends, and returns the page's address.
 pub fn start(out: &Path) -> Result<String> {
-    let site = site(out, Vec::new())?;
+    let site = site(out, samples())?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free port")?;
     let address = address(&listener)?;
     thread::spawn(move || listen(&listener, site));

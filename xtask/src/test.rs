@@ -1,8 +1,10 @@
 //! `cargo xtask test`: every check and every test, from nothing. Continuous integration runs exactly this.
 
+use crate::browser::{Browser, SKIPPED};
 use crate::process::{Finished, cargo, run_logged};
 use crate::setup::{self, in_ci};
 use anyhow::{Result, bail};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
 
@@ -208,32 +210,52 @@ fn summaries(lines: &[String]) -> Tally {
     total
 }
 
-/// The page in a real browser, compared with the command line.
+/// Scripts `tests/browser/test_*.mjs` drive the page in a real browser and compare it with the command line.
 fn browser(_: &Args) -> Result<Verdict> {
-    match crate::browser::run()? {
-        Err(reason) => Ok(Verdict::missing(reason)),
-        Ok(finished) if finished.success => {
-            Ok(Verdict::passed(finished.lines.last().cloned().unwrap_or_default()))
-        }
-        Ok(finished) => Ok(Verdict::of(&finished)),
+    let browser = match Browser::start()? {
+        Ok(browser) => browser,
+        Err(reason) => return Ok(Verdict::missing(reason)),
+    };
+    let mut tally = Tally::default();
+    let mut said = Vec::new();
+    for script in scripts("tests/browser", ".mjs") {
+        let name = script.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let started = Instant::now();
+        let verdict = driven(&browser.run(&name, &script)?);
+        tally.add(verdict.tally);
+        said.push(format!("{name}, {:.0} s: {}", started.elapsed().as_secs_f64(), verdict.said));
     }
+    Ok(Verdict { tally, said: said.join("\n") })
+}
+
+/// The verdict on one script that drives the page: its last line is its result.
+fn driven(finished: &Finished) -> Verdict {
+    let last = finished.lines.last().cloned().unwrap_or_default();
+    match finished.code {
+        Some(0) if last.is_empty() => Verdict::failed("ended without a result"),
+        Some(0) => Verdict::passed(last),
+        Some(SKIPPED) => Verdict::missing(last),
+        _ => Verdict::of(finished),
+    }
+}
+
+/// The files `test_*` of a folder, by name.
+fn scripts(folder: &str, ending: &str) -> Vec<PathBuf> {
+    let entries = crate::root().join(folder).read_dir().into_iter().flatten().flatten();
+    let mut scripts: Vec<_> = entries
+        .map(|entry| entry.path())
+        .filter(|path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            name.starts_with("test_") && name.ends_with(ending)
+        })
+        .collect();
+    scripts.sort();
+    scripts
 }
 
 /// Scripts `tests/reference/test_*.py` compare attune with transformers and PEFT on the machine at hand.
 fn reference(_: &Args) -> Result<Verdict> {
-    let folder = crate::root().join("tests/reference");
-    let mut scripts: Vec<_> = folder
-        .read_dir()
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            name.starts_with("test_") && name.ends_with(".py")
-        })
-        .collect();
-    scripts.sort();
+    let scripts = scripts("tests/reference", ".py");
     if scripts.is_empty() {
         return Ok(Verdict { tally: Tally::default(), said: "no tests/reference/test_*.py".into() });
     }
@@ -293,7 +315,7 @@ fn counted(finished: &Finished, mut tally: Tally) -> Verdict {
 
 #[cfg(test)]
 mod tests {
-    use super::{Tally, Verdict, counted, script_summary, summaries};
+    use super::{SKIPPED, Tally, Verdict, counted, driven, script_summary, scripts, summaries};
     use crate::process::Finished;
     use crate::setup::in_ci;
 
@@ -315,6 +337,29 @@ mod tests {
         let expected =
             if in_ci() { "4 passed, 1 failed, 0 skipped" } else { "4 passed, 0 failed, 1 skipped" };
         assert_eq!(verdict.tally.to_string(), expected);
+    }
+
+    #[test]
+    fn a_driven_page_passes_only_with_a_result() {
+        let run = |code, lines: &[&str]| {
+            let lines: Vec<String> = lines.iter().map(ToString::to_string).collect();
+            let finished = Finished { success: code == Some(0), code, lines, log: "log".into() };
+            driven(&finished).tally.to_string()
+        };
+        let failed = "0 passed, 1 failed, 0 skipped";
+        assert_eq!(run(Some(0), &["a note", "loss 2 to 1"]), "1 passed, 0 failed, 0 skipped");
+        assert_eq!(run(Some(0), &[]), failed);
+        assert_eq!(run(Some(1), &["AssertionError"]), failed);
+        assert_eq!(run(None, &["loss 2 to 1"]), failed);
+        let skipped = if in_ci() { failed } else { "0 passed, 0 failed, 1 skipped" };
+        assert_eq!(run(Some(SKIPPED), &["no model"]), skipped);
+    }
+
+    #[test]
+    fn tests_of_the_page_are_found_by_name() {
+        let found = scripts("tests/browser", ".mjs");
+        let names = found.iter().filter_map(|path| path.file_stem()?.to_str()).collect::<Vec<_>>();
+        assert!(names.contains(&"test_way") && !names.contains(&"page"), "{names:?}");
     }
 
     #[test]

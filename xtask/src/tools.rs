@@ -11,6 +11,7 @@ use std::{env, fs};
 const TRUNK: &str = "0.21.14";
 const BINARYEN: &str = "132.0.0";
 const PLAYWRIGHT: &str = "1.65.1";
+const AXE: &str = "4.14.1";
 
 /// A PATH on which Trunk finds itself, wasm-bindgen and wasm-opt.
 ///
@@ -26,12 +27,13 @@ pub fn path() -> Result<OsString> {
     env::join_paths(folders).context("a folder of PATH has a colon in its name")
 }
 
-/// npm's playwright-core, as the folder that Node takes as `NODE_PATH`.
+/// What Node takes as `NODE_PATH` to find npm's playwright-core and axe-core.
 ///
 /// # Errors
 /// No Node.js, or no registry.
-pub fn playwright() -> Result<PathBuf> {
-    npm_package("playwright-core", PLAYWRIGHT)
+pub fn node_path() -> Result<OsString> {
+    let folders = [npm_package("playwright-core", PLAYWRIGHT)?, npm_package("axe-core", AXE)?];
+    env::join_paths(folders).context("a folder of the cache has a colon in its name")
 }
 
 /// A Chromium of the system's: `ATTUNE_CHROMIUM`, or one on PATH, or Debian's, installed if need be.
