@@ -148,6 +148,7 @@ fn quantised_files_keep_their_type_and_stay_near_the_original() {
     let files = ready(ModelFiles::open(&gguf, "llama-Q8_0.gguf")).unwrap();
     assert_eq!(files.info("lm_head.weight").unwrap().stored, StoredType::Q8_0);
     assert_eq!(files.info("model.norm.weight").unwrap().stored, StoredType::F32);
+    same_settings(&gguf, "llama-Q8_0.gguf", &folder, "llama");
 }
 
 #[test]
