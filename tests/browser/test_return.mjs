@@ -6,7 +6,8 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { filesOf, served, test } from './page.mjs';
 
-const STEPS = 40;
+// Enough that the tab dies long before the end.
+const STEPS = 400;
 const SAVE_STEPS = 10;
 
 await test(async opened => {
@@ -15,6 +16,12 @@ await test(async opened => {
   const rows = join(opened.work, 'rows.jsonl');
   writeFileSync(rows, Array.from({ length: 24 }, (_, i) =>
     JSON.stringify({ prompt: `The sky on day ${i} is`, completion: ` ${['blue', 'grey'][i % 2]}.` })).join('\n') + '\n');
+  const other = await page.context().newPage();
+  await other.goto(served('?device=cpu').href);
+  await other.waitForSelector('#failure', { timeout: 20_000 });
+  assert.match(await other.locator('#failure').innerText(), /open in another tab/);
+  await other.close();
+
   await page.setInputFiles('#model-files', filesOf(model));
   await page.waitForSelector('#model-card');
   await opened.view('Data');
@@ -27,12 +34,6 @@ await test(async opened => {
   await opened.view('Train');
   await page.click('#start');
   await page.waitForFunction(at => parseInt(document.querySelector('#step').textContent) > at, SAVE_STEPS + 2);
-
-  const other = await page.context().newPage();
-  await other.goto(served('?device=cpu').href);
-  await other.waitForSelector('#failure', { timeout: 20_000 });
-  assert.match(await other.locator('#failure').innerText(), /open in another tab/);
-  await other.close();
 
   // A crash closes nothing properly: the process behind the tab ends at once.
   const session = await page.context().newCDPSession(page);

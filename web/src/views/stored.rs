@@ -81,7 +81,7 @@ pub fn Runs(page: Page) -> impl IntoView {
         <Show when=move || page.stored.with(|stored| !stored.runs.is_empty())>
             <section class="card" id="stored-runs">
                 <h3>"Runs in this browser"</h3>
-                <div class="wide">
+                <div class="wide" tabindex="0" role="region" aria-label="Runs in this browser">
                     <table class="files">
                         <thead><tr><th scope="col">"Began"</th><th scope="col" class="number">"Loss"</th><th scope="col" class="number">"Held out"</th><th scope="col" class="number">"Size"</th><th scope="col"><span class="visually-hidden">"Actions"</span></th></tr></thead>
                         <tbody>{move || page.stored.get().runs.into_iter().map(row).collect_view()}</tbody>
