@@ -29,6 +29,8 @@ await test(async opened => {
   await page.waitForSelector('#failure');
   assert.match(await opened.text('#failure'), /no config\.json and no GGUF file/);
   await see('1-model-failed');
+  // What is no model is not kept.
+  await page.waitForFunction(() => !document.querySelector('#stored-models'));
   await page.setInputFiles('#model-files', filesOf(model));
   await page.waitForSelector('#model-card');
   assert.match(await opened.text('#model-card'), /llama/);

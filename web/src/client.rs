@@ -62,7 +62,7 @@ fn hear(page: Page, message: &JsValue) {
                 (matches!(reply, Reply::Ready { .. }), matches!(reply, Reply::Failed { .. }));
             page.hear(reply);
             // Files that turn out to be no model are not kept.
-            if let (true, Some(key)) = (is_failure, page.importing.try_update(Option::take).flatten()) {
+            if is_failure && let Some(key) = page.importing.try_update(Option::take).flatten() {
                 quietly(page, Command::Remove { key });
                 list(page);
             }
