@@ -3,8 +3,9 @@
 use crate::client::{self, Device};
 use crate::samples;
 use crate::state::{Page, Phase, View, Worker};
-use crate::units::{bytes, count, short};
+use crate::units::{bytes, short};
 use crate::views;
+use crate::words::{self, Language, counted, fill, t};
 use leptos::prelude::*;
 
 /// The whole page.
@@ -15,6 +16,7 @@ pub fn App() -> impl IntoView {
     let search = window().location().search().unwrap_or_default();
     let device = if search.contains("device=cpu") { Device::Cpu } else { Device::Best };
     client::start(page, device);
+    let language = words::start();
     let body = move || match page.view.get() {
         View::Model => view! { <views::model::Model page samples /> }.into_any(),
         View::Data => view! { <views::data::Data page samples /> }.into_any(),
@@ -23,34 +25,54 @@ pub fn App() -> impl IntoView {
         View::Try => view! { <views::try_out::TryOut page /> }.into_any(),
         View::TakeHome => view! { <views::take_home::TakeHome page /> }.into_any(),
     };
-    view! {
-        <header class="top">
-            <h1>"attune"</h1>
-            <p class="claim">"Fine-tunes a small language model in this tab. Nothing leaves your machine."</p>
-            <Chip page />
-        </header>
-        <div class="frame">
-            <Rail page />
-            <main>
-                <h2>{move || page.view.get().title()}</h2>
-                <Failure page />
-                <views::stored::Unfinished page />
-                {body}
-            </main>
-        </div>
-    }
+    let all = move || {
+        // What was chosen and done is in `page`, so that everything may be built anew in another language.
+        language.track();
+        view! {
+            <header class="top">
+                <h1>"attune"</h1>
+                <p class="claim">{t("Fine-tunes a small language model in this tab. Nothing leaves your machine.")}</p>
+                <Languages language />
+                <Chip page />
+            </header>
+            <div class="frame">
+                <Rail page />
+                <main>
+                    <h2>{move || t(page.view.get().title())}</h2>
+                    <Failure page />
+                    <views::stored::Unfinished page />
+                    {body}
+                </main>
+            </div>
+        }
+    };
+    view! { {all} }
+}
+
+#[component]
+fn Languages(language: RwSignal<Language>) -> impl IntoView {
+    let choose = move |event| {
+        let tag = event_target_value(&event);
+        if let Some(to) = Language::ALL.into_iter().find(|one| one.tag() == tag) {
+            words::choose(language, to);
+        }
+    };
+    let options = Language::ALL.map(|one| {
+        view! { <option value=one.tag() lang=one.tag() selected=move || language.get() == one>{one.name()}</option> }
+    });
+    view! { <select id="language" class="quiet" aria-label="Language 语言" on:change=choose>{options.collect_view()}</select> }
 }
 
 /// Where the worker computes.
 #[component]
 fn Chip(page: Page) -> impl IntoView {
     let text = move || match page.worker.get() {
-        Worker::Loading { total: 0, done: 0 } => "starting".to_string(),
-        Worker::Loading { done, total: 0 } => format!("loading, {}", bytes(done)),
-        Worker::Loading { done, total } => format!("loading, {} %", done * 100 / total),
+        Worker::Loading { total: 0, done: 0 } => t("starting"),
+        Worker::Loading { done, total: 0 } => fill("loading, {n}", &[("n", &bytes(done))]),
+        Worker::Loading { done, total } => fill("loading, {n} %", &[("n", &(done * 100 / total))]),
         Worker::Ready(device) if device.name == "webgpu" => format!("WebGPU: {}", device.description),
         Worker::Ready(device) => format!("CPU: {}", device.description),
-        Worker::Dead(_) => "stopped".to_string(),
+        Worker::Dead(_) => t("stopped"),
     };
     let why = move || match page.worker.get() {
         Worker::Ready(device) => device.reason,
@@ -65,7 +87,7 @@ fn Chip(page: Page) -> impl IntoView {
     view! {
         <div class="device" role="status">
             <span class=kind id="device">{text}</span>
-            <span class="hint">{move || why().map(|reason| format!("because {reason}"))}</span>
+            <span class="hint">{move || why().map(|reason| fill("because {reason}", &[("reason", &t(&reason))]))}</span>
         </div>
     }
 }
@@ -85,14 +107,14 @@ fn Rail(page: Page) -> impl IntoView {
             <li>
                 <button class=class aria-current=current on:click=move |_| page.view.set(view)>
                     <span class="number" aria-hidden="true">{index + 1}</span>
-                    <span class="name">{view.title()}</span>
+                    <span class="name">{t(view.title())}</span>
                     <span class="status">{text}</span>
                 </button>
             </li>
         }
     };
     view! {
-        <nav class="rail" aria-label="The way through">
+        <nav class="rail" aria-label=t("The way through")>
             <ol>{View::ALL.into_iter().enumerate().map(|(index, view)| item(index, view)).collect_view()}</ol>
         </nav>
     }
@@ -105,7 +127,7 @@ enum Status {
 
 /// What the rail says of a step.
 fn status(page: Page, view: View) -> Status {
-    let missing = |text: &str| Status::Missing(text.into());
+    let missing = |text: &str| Status::Missing(t(text));
     match view {
         View::Model => match page.model.get() {
             Some(card) => Status::Done(format!("{}, {}", card.name, short(card.n_params))),
@@ -113,37 +135,35 @@ fn status(page: Page, view: View) -> Status {
         },
         View::Data => match page.data.get() {
             Some(data) if data.report.n_rows > 0 => {
-                Status::Done(format!("{} rows", count(data.report.n_rows)))
+                Status::Done(counted(data.report.n_rows, "{n} row", "{n} rows"))
             }
             Some(_) => missing("no usable row"),
             None => missing("choose a file"),
         },
         View::Tune => Status::Done(page.run.with(|run| match &run.method {
-            attune::methods::MethodConfig::Lora(lora) => format!("LoRA, rank {}", lora.rank),
-            attune::methods::MethodConfig::Full(_) => "full tuning".to_string(),
+            attune::methods::MethodConfig::Lora(lora) => fill("LoRA, rank {rank}", &[("rank", &lora.rank)]),
+            attune::methods::MethodConfig::Full(_) => t("full tuning"),
         })),
-        View::Train => {
-            match page.phase.get() {
-                Phase::Idle => missing("not started"),
-                Phase::Training | Phase::Stopped => page.steps.with(|steps| {
-                    let word = if page.phase.get() == Phase::Stopped { "stopped" } else { "running" };
-                    let at = steps
-                        .last()
-                        .map_or(String::new(), |step| format!(", {} of {}", step.step, step.total_steps));
-                    Status::Missing(format!("{word}{at}"))
-                }),
-                Phase::Done => Status::Done(page.steps.with(|steps| {
-                    steps.last().map_or("done".into(), |step| format!("loss {:.3}", step.loss))
-                })),
-            }
-        }
+        View::Train => match page.phase.get() {
+            Phase::Idle => missing("not started"),
+            Phase::Training | Phase::Stopped => page.steps.with(|steps| {
+                let word = t(if page.phase.get() == Phase::Stopped { "stopped" } else { "running" });
+                let at = steps
+                    .last()
+                    .map_or(String::new(), |step| format!(", {}/{}", step.step, step.total_steps));
+                Status::Missing(format!("{word}{at}"))
+            }),
+            Phase::Done => Status::Done(page.steps.with(|steps| {
+                steps.last().map_or_else(|| t("done"), |step| format!("{} {:.3}", t("loss"), step.loss))
+            })),
+        },
         View::Try => match (page.model.get().is_some(), page.trained.get().is_some()) {
             (false, _) => missing("needs a model"),
             (true, false) => missing("base model only"),
-            (true, true) => Status::Done("base and tuned".into()),
+            (true, true) => Status::Done(t("base and tuned")),
         },
         View::TakeHome => match page.trained.get() {
-            Some(trained) => Status::Done(format!("{} files", trained.files.len())),
+            Some(trained) => Status::Done(counted(trained.files.len(), "{n} file", "{n} files")),
             None => missing("needs a run"),
         },
     }

@@ -1,9 +1,8 @@
 //! What the server offers beside the page; a host that offers nothing is fine too.
 
+use crate::served;
 use leptos::prelude::*;
 use serde::Deserialize;
-use wasm_bindgen::JsCast;
-use wasm_bindgen_futures::JsFuture;
 
 /// The server's list.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -30,19 +29,9 @@ pub struct Sample {
 pub fn list() -> RwSignal<Samples> {
     let samples = RwSignal::new(Samples::default());
     leptos::task::spawn_local(async move {
-        if let Some(found) = fetch().await {
+        if let Some(found) = served::json("./samples/index.json").await {
             samples.set(found);
         }
     });
     samples
-}
-
-async fn fetch() -> Option<Samples> {
-    let response = JsFuture::from(window().fetch_with_str("./samples/index.json")).await.ok()?;
-    let response: web_sys::Response = response.unchecked_into();
-    if !response.ok() {
-        return None;
-    }
-    let text = JsFuture::from(response.text().ok()?).await.ok()?.as_string()?;
-    serde_json::from_str(&text).ok()
 }
