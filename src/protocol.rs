@@ -2,14 +2,15 @@
 //! and files. Field names are those of `metrics.jsonl`.
 
 mod command;
+mod lines;
 mod report;
 mod update;
 
-pub use command::{Command, Prompt, Request, Turn, Voice};
+pub use command::{Command, Parcel, Prompt, Request, Turn, Voice};
 pub use report::{HeldOutReport, LengthBucket, Place, Report, SameContent, TokenReport};
 pub use update::{
-    Answer, DataView, DeviceView, ModelCard, Reply, ShownRow, ShownToken, Stored, StoredFile, StoredRun,
-    Trained, Update,
+    Answer, DataView, DeviceView, Difference, Example, Examples, ModelCard, Reply, Returned, ShownRow,
+    ShownToken, Stored, StoredFile, StoredRun, Trained, Update,
 };
 
 use serde::{Deserialize, Serialize};

@@ -7,6 +7,7 @@
 
 mod checkpoint;
 mod clip;
+mod figures;
 mod metrics;
 mod optimizer;
 mod plan;
@@ -19,6 +20,7 @@ mod trainer;
 mod validate;
 
 pub use checkpoint::{BEST, Best, CHECKPOINT, Checkpoint, Progress, load_newest};
+pub use figures::{csv, log};
 pub use metrics::{METRICS_KEY, read_metrics};
 pub use optimizer::Optimizer;
 pub use plan::{Plan, StepBatches};

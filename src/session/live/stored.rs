@@ -19,7 +19,8 @@ const SOURCES_KEY: &str = "sources.json";
 /// Run files and sources are texts of a page; anything larger is not ours.
 const TEXT_LIMIT: u64 = 1 << 20;
 
-/// Keys of what a run began with; its run file knows their names only.
+/// Keys of what a run began with; its run file knows their names only. `data` is empty for a run that was brought
+/// back: its rows are elsewhere.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Sources {
     pub model: String,
@@ -62,7 +63,8 @@ pub(super) async fn list<S: Store>(store: &S) -> Result<Stored> {
     Ok(stored)
 }
 
-async fn run<S: Store>(store: &S, out: &str) -> Result<Option<StoredRun>> {
+/// The run in the folder `out`, as [`list`] tells it.
+pub(super) async fn run<S: Store>(store: &S, out: &str) -> Result<Option<StoredRun>> {
     let folder = Folder::new(store, out);
     let (mut n_bytes, mut has_checkpoint, mut is_done) = (0, false, false);
     for key in folder.list("").await? {

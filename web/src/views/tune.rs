@@ -61,6 +61,7 @@ pub fn Tune(page: Page) -> impl IntoView {
     let rate = move || page.run.with(|run| format!("Learning rate in force: {:e}", run.learning_rate()));
     view! {
         <p class="lead">"Defaults are those of Hugging Face's Trainer and PEFT. Every setting is one of the run file."</p>
+        <super::take_home::Continues page />
         <div class="fields">
             <div class="field">
                 <label for="method">"method"</label>
@@ -77,6 +78,7 @@ pub fn Tune(page: Page) -> impl IntoView {
             <summary>"All other settings"</summary>
             {move || fields(false)}
         </details>
+        <super::take_home::BringBack page view=View::Tune />
         <Next page to=View::Train when=true />
     }
 }
