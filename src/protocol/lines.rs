@@ -6,7 +6,10 @@ use std::fmt::{Display, Formatter, Result};
 impl Display for StepMetrics {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         let Self { step, total_steps, epoch, loss, tokens_per_sec, lr, grad_norm, .. } = self;
-        write!(f, "step {step}/{total_steps}  epoch {epoch:.2}  loss {loss:.4}  {tokens_per_sec:.0} tokens/s  ")?;
+        write!(
+            f,
+            "step {step}/{total_steps}  epoch {epoch:.2}  loss {loss:.4}  {tokens_per_sec:.0} tokens/s  "
+        )?;
         write!(f, "lr {lr:.2e}  grad norm {grad_norm:.3}")
     }
 }

@@ -1,7 +1,7 @@
 //! What the page knows.
 
-use attune::config::{GenerateConfig, Run};
 use crate::talk::Talk;
+use attune::config::{GenerateConfig, Run};
 use attune::protocol::{
     DataView, DeviceView, EvalMetrics, Event, ModelCard, Reply, Returned, StepMetrics, Stored, StoredFile,
     StoredRun, Trained, Update,

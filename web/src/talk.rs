@@ -102,7 +102,8 @@ impl Talk {
         }
         self.exchanges.with_untracked(|exchanges| {
             for exchange in exchanges {
-                if let Some(said) = exchange.said(voice).filter(|said| !said.text.is_empty()) {
+                let is_answer = |said: &&Said| said.end.is_some() || !said.text.is_empty();
+                if let Some(said) = exchange.said(voice).filter(is_answer) {
                     turns.push(turn("user", &exchange.question));
                     turns.push(turn("assistant", &said.text));
                 }

@@ -43,7 +43,8 @@ impl<S: Store> Session<S> {
         }
         let differences = self.differences(base, settings.as_ref());
         if !has_adapter && settings.is_none() {
-            let expected = format!("{ADAPTER_CONFIG} with {ADAPTER_MODEL}, {RUN_FILE}, or a zip archive of them");
+            let expected =
+                format!("{ADAPTER_CONFIG} with {ADAPTER_MODEL}, {RUN_FILE}, or a zip archive of them");
             return Err(Error::input("files brought back", "neither an adapter nor a run file", expected));
         }
         if let Some(run) = &mut settings {
@@ -62,7 +63,13 @@ impl<S: Store> Session<S> {
 
     /// Attaches the adapter to the opened model, which refuses one that was made for another, and makes the folder
     /// a run's.
-    async fn hold(&mut self, folder: &str, adapter: Adapter, settings: Option<&Run>, tell: Tell<'_>) -> Result<()> {
+    async fn hold(
+        &mut self,
+        folder: &str,
+        adapter: Adapter,
+        settings: Option<&Run>,
+        tell: Tell<'_>,
+    ) -> Result<()> {
         let opened = self.opened()?;
         let (key, name) = (opened.key.clone(), opened.name.clone());
         let method = MethodConfig::Lora(adapter.config);
@@ -116,7 +123,11 @@ impl<S: Store> Session<S> {
         let text = String::from_utf8(self.store.read_all(key, TEXT_LIMIT).await?);
         let text = text.map_err(|error| Error::input(name, error.utf8_error().to_string(), "UTF-8 text"))?;
         let run = Run::from_toml(&text, name)?;
-        run.validate()?;
+        // Which model and which rows is for whoever opens them; everything else has to hold.
+        let mut whole = run.clone();
+        whole.model.push('-');
+        whole.data.path.get_or_insert_default();
+        whole.validate()?;
         Ok(Some(run))
     }
 
@@ -127,7 +138,8 @@ impl<S: Store> Session<S> {
         let then = settings.and_then(|run| run.data.path.clone());
         let named = [("model", base, model), ("data.path", then, data)];
         let differ = |(what, then, now): (&str, Option<String>, Option<String>)| {
-            let then = then.filter(|then| !then.is_empty() && Some(last(then)) != now.as_deref().map(last))?;
+            let then =
+                then.filter(|then| !then.is_empty() && Some(last(then)) != now.as_deref().map(last))?;
             Some(Difference { what: what.into(), then, now })
         };
         named.into_iter().filter_map(differ).collect()

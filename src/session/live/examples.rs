@@ -47,8 +47,10 @@ fn example(row: &Row) -> Option<Example> {
         }
         RowContent::Chat(messages) => {
             let last = messages.iter().rposition(|message| message.role == "assistant")?;
-            let turn =
-                |Message { role, content, .. }: &Message| Turn { role: role.clone(), content: content.clone() };
+            let turn = |Message { role, content, .. }: &Message| Turn {
+                role: role.clone(),
+                content: content.clone(),
+            };
             (Prompt::Chat(messages[..last].iter().map(turn).collect()), messages[last].content.clone())
         }
     };
@@ -56,7 +58,7 @@ fn example(row: &Row) -> Option<Example> {
         Prompt::Text(text) => text.is_empty(),
         Prompt::Chat(turns) => turns.is_empty(),
     };
-    (!is_empty && !expected.trim().is_empty()).then(|| Example { line: row.place.line, prompt, expected })
+    (!is_empty && !expected.trim().is_empty()).then_some(Example { line: row.place.line, prompt, expected })
 }
 
 #[cfg(test)]
@@ -76,10 +78,14 @@ mod tests {
         assert_eq!(asked.prompt, Prompt::Text("1 + 1 =".into()));
 
         let text = of(RowContent::Text("Über den Wolken muss die Freiheit".into())).expect("a text");
-        assert_eq!((text.prompt, text.expected.as_str()), (Prompt::Text("Über den Wolken".into()), " muss die Freiheit"));
+        assert_eq!(
+            (text.prompt, text.expected.as_str()),
+            (Prompt::Text("Über den Wolken".into()), " muss die Freiheit")
+        );
         assert_eq!(of(RowContent::Text("word".into())), None);
 
-        let say = |role: &str, content: &str| Message { role: role.into(), content: content.into(), weight: 1.0 };
+        let say =
+            |role: &str, content: &str| Message { role: role.into(), content: content.into(), weight: 1.0 };
         let turns = vec![say("system", "s"), say("user", "a"), say("assistant", "b"), say("user", "c")];
         let chat = of(RowContent::Chat(turns)).expect("an answered conversation");
         let Prompt::Chat(asked) = chat.prompt else { panic!("no chat") };

@@ -38,7 +38,9 @@ impl<S: Store> Session<S> {
             Parcel::Adapter if !is_adapter => {
                 return Err(Error::input("adapter", "there is none", "a run of method lora"));
             }
-            Parcel::Adapter => self.archive(&run.out, &[ADAPTER_CONFIG, ADAPTER_MODEL], name, &run, tell).await?,
+            Parcel::Adapter => {
+                self.archive(&run.out, &[ADAPTER_CONFIG, ADAPTER_MODEL], name, &run, tell).await?
+            }
             Parcel::Merged => self.pack_model(&run, is_adapter, tell).await?,
             Parcel::Run => {
                 let result: &[&str] = if is_adapter { &[ADAPTER_CONFIG, ADAPTER_MODEL] } else { &MODEL };
@@ -92,7 +94,14 @@ impl<S: Store> Session<S> {
         packed
     }
 
-    async fn archive(&self, folder: &str, names: &[&str], name: &str, run: &Run, tell: Tell<'_>) -> Result<()> {
+    async fn archive(
+        &self,
+        folder: &str,
+        names: &[&str],
+        name: &str,
+        run: &Run,
+        tell: Tell<'_>,
+    ) -> Result<()> {
         let mut progress = |done, total| {
             let event = Event::Progress { task: format!("writing {name}"), done, total };
             // A file that is nearly there is not left half done.

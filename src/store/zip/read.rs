@@ -98,7 +98,8 @@ fn find_end(tail: &[u8]) -> Option<usize> {
 fn member<'d>(key: &str, directory: &'d [u8]) -> Result<(Member, &'d [u8])> {
     const FIXED: usize = 46;
     let broken = || Error::input(key, "has a broken directory", "a whole zip archive");
-    let fields = Fields(directory.get(..FIXED).filter(|entry| entry.starts_with(CENTRAL)).ok_or_else(broken)?);
+    let fields =
+        Fields(directory.get(..FIXED).filter(|entry| entry.starts_with(CENTRAL)).ok_or_else(broken)?);
     let length = |at: usize| usize::from(fields.u16(at).unwrap_or(0));
     let (name_end, extra_end) = (FIXED + length(28), FIXED + length(28) + length(30));
     let end = extra_end + length(32);
@@ -119,7 +120,10 @@ fn member<'d>(key: &str, directory: &'d [u8]) -> Result<(Member, &'d [u8])> {
     let method = fields.u16(10).unwrap_or(u16::MAX);
     if fields.u16(8).is_none_or(|flags| flags & ENCRYPTED != 0) || ![STORED, DEFLATED].contains(&method) {
         let what = format!("{key}: {shown}, which is encrypted or packed by method {method}");
-        return Err(Error::Unsupported { what, supported: "stored and deflated files, not encrypted".into() });
+        return Err(Error::Unsupported {
+            what,
+            supported: "stored and deflated files, not encrypted".into(),
+        });
     }
     // Numbers of 64 bits come in this order, each only where 32 bits could not tell it.
     let mut wide = zip64_numbers(extra);
@@ -148,7 +152,8 @@ fn zip64_numbers(mut extra: &[u8]) -> impl Iterator<Item = u64> + '_ {
 
 /// Refuses claims that contradict each other, or ask for more than `limit` bytes.
 fn check(key: &str, members: &[Member], files_end: u64, limit: u64) -> Result<()> {
-    let sum = |of: fn(&Member) -> u64| members.iter().try_fold(0_u64, |sum, member| sum.checked_add(of(member)));
+    let sum =
+        |of: fn(&Member) -> u64| members.iter().try_fold(0_u64, |sum, member| sum.checked_add(of(member)));
     let fits = |member: &Member| {
         let most = if member.is_deflated { member.packed.saturating_mul(MOST_FOLD) } else { member.packed };
         let is_sized = member.size <= most && (member.is_deflated || member.size == member.packed);

@@ -50,7 +50,8 @@ fn other_programs_read_what_is_written_and_the_other_way_round() {
     let text = text();
     let store = MemoryStore::new().with("run/a.txt", &text[..]).with("run/b", *b"");
     let mut told = Vec::new();
-    ready(write(&store, "run", &["a.txt", "b"], "run/a.zip", &mut |done, total| told.push((done, total)))).unwrap();
+    ready(write(&store, "run", &["a.txt", "b"], "run/a.zip", &mut |done, total| told.push((done, total))))
+        .unwrap();
     assert_eq!(told.last(), Some(&(2 * text.len() as u64, 2 * text.len() as u64)));
     let bytes = ready(store.read_all("run/a.zip", LIMIT)).unwrap();
     let mut archive = ZipArchive::new(Cursor::new(&bytes)).unwrap();
@@ -59,8 +60,10 @@ fn other_programs_read_what_is_written_and_the_other_way_round() {
     assert_eq!((read, archive.len()), (text.clone(), 2));
     assert_eq!(unpacked(&bytes).unwrap(), [("a.txt".into(), text.clone()), ("b".into(), vec![])]);
 
-    let files: [(&str, &[u8], _); 2] =
-        [("adapter/a.txt", &text, CompressionMethod::Deflated), ("adapter/b", b"stored", CompressionMethod::Stored)];
+    let files: [(&str, &[u8], _); 2] = [
+        ("adapter/a.txt", &text, CompressionMethod::Deflated),
+        ("adapter/b", b"stored", CompressionMethod::Stored),
+    ];
     let found = unpacked(&made_elsewhere(&files)).unwrap();
     assert_eq!(found, [("adapter/a.txt".into(), text), ("adapter/b".into(), b"stored".to_vec())]);
 }
@@ -112,7 +115,7 @@ struct Sparse {
 }
 
 impl Sparse {
-    fn bytes(&self, range: Range<u64>) -> Vec<u8> {
+    fn zeros_and_pieces(&self, range: Range<u64>) -> Vec<u8> {
         let mut out = vec![0; (range.end - range.start) as usize];
         for (start, piece) in &self.pieces {
             let overlap = range.start.max(*start)..range.end.min(start + piece.len() as u64);
@@ -131,7 +134,7 @@ impl Store for Sparse {
     }
 
     async fn read(&self, key: &str, range: Range<u64>) -> Result<Vec<u8>> {
-        if key == "big.zip" { Ok(self.bytes(range)) } else { self.memory.read(key, range).await }
+        if key == "big.zip" { Ok(self.zeros_and_pieces(range)) } else { self.memory.read(key, range).await }
     }
 
     async fn write(&self, key: &str, bytes: &[u8]) -> Result<()> {
@@ -158,7 +161,7 @@ impl Store for Sparse {
 impl Read for Sparse {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let end = self.size.min(self.at + buffer.len() as u64);
-        let bytes = self.bytes(self.at..end);
+        let bytes = self.zeros_and_pieces(self.at..end);
         buffer[..bytes.len()].copy_from_slice(&bytes);
         self.at = end;
         Ok(bytes.len())

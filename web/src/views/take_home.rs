@@ -28,10 +28,13 @@ pub fn TakeHome(page: Page) -> impl IntoView {
 #[component]
 fn Result(page: Page, trained: Trained) -> impl IntoView {
     let is_adapter = trained.is_adapter;
-    let size_of = |name: &str| trained.files.iter().find(|file| file.name == name).map_or(0, |file| file.n_bytes);
+    let size_of =
+        |name: &str| trained.files.iter().find(|file| file.name == name).map_or(0, |file| file.n_bytes);
     let adapter_size = size_of("adapter_config.json") + size_of("adapter_model.safetensors");
     let model_size = match is_adapter {
-        true => page.model.with_untracked(|card| card.as_ref().map_or(0, |card| BYTES_F32 * card.n_params as u64)),
+        true => {
+            page.model.with_untracked(|card| card.as_ref().map_or(0, |card| BYTES_F32 * card.n_params as u64))
+        }
         false => size_of("model.safetensors"),
     };
     let further = move |_| {
@@ -46,9 +49,8 @@ fn Result(page: Page, trained: Trained) -> impl IntoView {
         };
         file_row(page, name, Some(n_bytes), save)
     });
-    let made = [Parcel::Csv, Parcel::Log].map(move |parcel| {
-        file_row(page, parcel.file_name().to_string(), None, move || pack(page, parcel))
-    });
+    let made = [Parcel::Csv, Parcel::Log]
+        .map(move |parcel| file_row(page, parcel.file_name().to_string(), None, move || pack(page, parcel)));
     view! {
         <Show when=move || is_adapter>
             <section class="card">
@@ -87,7 +89,8 @@ fn Result(page: Page, trained: Trained) -> impl IntoView {
 fn Save(page: Page, parcel: Parcel, id: &'static str, size: u64) -> impl IntoView {
     let name = parcel.file_name();
     let known = move || {
-        let found = page.packed.with(|packed| packed.iter().find(|file| file.name == name).map(|file| file.n_bytes));
+        let found =
+            page.packed.with(|packed| packed.iter().find(|file| file.name == name).map(|file| file.n_bytes));
         found.map_or_else(|| fill("about {size}", &[("size", &bytes(size))]), bytes)
     };
     view! {
@@ -175,7 +178,8 @@ pub fn BringBack(page: Page, view: View) -> impl IntoView {
         client::work(page, view, Command::BringBack { folder });
         client::list(page);
     });
-    let told = move || page.returned.get().map(|returned| view! { <div id="returned">{said(&returned)}</div> });
+    let told =
+        move || page.returned.get().map(|returned| view! { <div id="returned">{said(&returned)}</div> });
     view! {
         <section class="card">
             <h3>{t("Bring back")}</h3>

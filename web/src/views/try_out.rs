@@ -21,7 +21,9 @@ pub fn TryOut(page: Page) -> impl IntoView {
         move || page.model.with(|card| card.as_ref().is_some_and(|card| card.has_chat_template));
     let is_tuned = move || page.trained.with(Option::is_some);
     let is_off = move || {
-        !page.is_free() || page.model.with(Option::is_none) || talk.draft.with(|draft| draft.trim().is_empty())
+        !page.is_free()
+            || page.model.with(Option::is_none)
+            || talk.draft.with(|draft| draft.trim().is_empty())
     };
     let ask = move |voices: &[Voice]| {
         if is_off() {
@@ -118,15 +120,15 @@ fn Shown(page: Page, index: usize) -> impl IntoView {
         let said = Memo::new(move |_| {
             talk.exchanges.with(|all| all.get(index).and_then(|one| one.said(voice).cloned()))
         });
-        let is_on =
-            move || is_last && talk.speaking.with(|speaking| speaking.first() == Some(&voice));
-        let (title, id) = match voice {
+        let is_on = move || is_last && talk.speaking.with(|speaking| speaking.first() == Some(&voice));
+        let (heading, id) = match voice {
             Voice::Tuned => (t("Tuned"), "said-tuned"),
             Voice::Base => (t("Base"), "said-base"),
         };
+        let label = heading.clone();
         view! {
-            <section class="card said" class:speaking=is_on aria-label=title.clone()>
-                <h3>{title}</h3>
+            <section class="card said" class:speaking=is_on aria-label=label>
+                <h3>{heading}</h3>
                 <p id=is_last.then_some(id) class="text" aria-live="polite">{move || said.get().map(|said| said.text)}</p>
                 <p class="hint end">{move || said.get().and_then(|Said { end, .. }| end).map(ending)}</p>
             </section>

@@ -38,6 +38,7 @@ pub fn tiny_llama() -> [(&'static str, &'static [u8]); 6] {
     ]
 }
 
+/// Files as a store.
 pub fn in_memory(files: &[(&str, &[u8])]) -> MemoryStore {
     files.iter().fold(MemoryStore::new(), |store, (key, bytes)| store.with(*key, *bytes))
 }

@@ -23,13 +23,18 @@ async fn visit() -> Session<Opfs> {
     store.write(ROWS, rows.join("\n").as_bytes()).await.unwrap();
     let mut session = Session::new(store, "cpu");
     told(&mut session, Command::OpenModel { key: MODEL.into(), name: "tiny".into() }, None).await.1.unwrap();
-    let read = Command::ReadData { key: ROWS.into(), name: "rows.jsonl".into(), settings: DataConfig::default() };
+    let read =
+        Command::ReadData { key: ROWS.into(), name: "rows.jsonl".into(), settings: DataConfig::default() };
     told(&mut session, read, None).await.1.unwrap();
     session
 }
 
 /// Everything told until the command ends; `stop_at` asks to stop at that step.
-async fn told(session: &mut Session<Opfs>, command: Command, stop_at: Option<usize>) -> (Vec<Update>, Result<()>) {
+async fn told(
+    session: &mut Session<Opfs>,
+    command: Command,
+    stop_at: Option<usize>,
+) -> (Vec<Update>, Result<()>) {
     let mut updates = Vec::new();
     let outcome = session
         .handle(command, &mut |update| {
