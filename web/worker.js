@@ -27,6 +27,7 @@ async function load() {
   });
   const headers = { 'content-type': 'application/wasm' };
   await init({ module_or_path: new Response(response.body.pipeThrough(count), { headers }) });
+  new BroadcastChannel('attune-code').postMessage('attune-worker_bg.wasm');
 }
 
 load().catch(error => tell({ reply: 'failed', message: error.message, is_stop: false }));

@@ -40,12 +40,17 @@ impl Browser {
     /// # Errors
     /// Node cannot be started.
     pub fn run(&self, name: &str, script: &Path) -> Result<Finished> {
+        run_logged(&format!("browser-{name}"), &mut self.node(script))
+    }
+
+    /// Node with a script that drives the page.
+    pub fn node(&self, script: &Path) -> Command {
         let mut node = Command::new("node");
         node.arg(script)
             .env("NODE_PATH", &self.node_path)
             .env("ATTUNE_CHROMIUM", &self.chromium)
             .env("ATTUNE_BIN", &self.attune)
             .env("ATTUNE_PAGE", &self.address);
-        run_logged(&format!("browser-{name}"), &mut node)
+        node
     }
 }

@@ -14,7 +14,7 @@ use std::process::Command;
 const PLACEHOLDER: &str = "'start'";
 
 /// Files of these kinds are also written compressed.
-const COMPRESSED: &[&str] = &["html", "js", "css", "wasm"];
+const COMPRESSED: &[&str] = &["html", "js", "css", "json", "svg", "wasm", "webmanifest"];
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -50,6 +50,7 @@ pub fn build(out: &Path) -> Result<()> {
         finished.log.display()
     );
     allow_start(&out.join("index.html"))?;
+    crate::offline::list(&out)?;
     compress(&out)
 }
 

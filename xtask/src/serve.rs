@@ -237,6 +237,8 @@ fn mime(path: &Path) -> &'static str {
         // Browsers compile a module while it arrives only under this name.
         Some("wasm") => "application/wasm",
         Some("json" | "jsonl") => "application/json",
+        Some("svg") => "image/svg+xml",
+        Some("webmanifest") => "application/manifest+json",
         _ => "application/octet-stream",
     }
 }
