@@ -71,12 +71,15 @@ fn Result(page: Page, trained: Trained) -> impl IntoView {
             <Snippet label="Command line" code=MERGED_CLI />
             <Snippet label="transformers" code=MERGED_TRANSFORMERS />
         </section>
-        <section class="card">
-            <h3>{t("The run")}</h3>
-            <p>{t("Settings, figures and result in one archive. Dropped below, in this browser or another, it is the run again.")}</p>
-            <div class="actions"><Save page parcel=Parcel::Run id="save-run" size={if is_adapter { adapter_size } else { model_size }} /></div>
-            <Snippet label="Command line" code=RUN_CLI />
-        </section>
+        // A model that was tuned in full comes back as a model.
+        <Show when=move || is_adapter>
+            <section class="card">
+                <h3>{t("The run")}</h3>
+                <p>{t("Settings, figures and result in one archive. Dropped below, in this browser or another, it is the run again.")}</p>
+                <div class="actions"><Save page parcel=Parcel::Run id="save-run" size=adapter_size /></div>
+                <Snippet label="Command line" code=RUN_CLI />
+            </section>
+        </Show>
         <section class="card">
             <h3>{t("Single files")}</h3>
             <table class="files"><tbody>{files.collect_view()}{made.into_iter().collect_view()}</tbody></table>

@@ -20,6 +20,8 @@ use wasm_bindgen_test::wasm_bindgen_test;
 /// What the native tests allow.
 const TOLERANCE: f64 = 1e-4;
 
+type Figure = fn(&StepMetrics) -> f64;
+
 fn json(bytes: &[u8]) -> Value {
     serde_json::from_slice(bytes).unwrap()
 }
@@ -76,7 +78,7 @@ async fn compare(model: CausalLm, name: &str) {
     };
     let mut trainee = Sft { model, options: SftOptions::default() };
     train::train(&mut trainee, training, &MemoryStore::new(), &mut collect).await.unwrap();
-    let found: [(&str, fn(&StepMetrics) -> f64); 3] =
+    let found: [(&str, Figure); 3] =
         [("loss", |step| step.loss), ("grad_norm", |step| step.grad_norm), ("lr", |step| step.lr)];
     for (quantity, of) in found {
         let expected = floats(&expected[quantity]);
