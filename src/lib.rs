@@ -30,6 +30,7 @@ pub mod generate;
 #[cfg(feature = "engine")]
 pub mod objectives;
 pub mod protocol;
+pub mod curves;
 #[cfg(feature = "engine")]
 pub mod eval;
 #[cfg(feature = "engine")]

@@ -3,13 +3,15 @@
 
 mod command;
 mod report;
+mod sign;
 mod update;
 
 pub use command::{Command, Prompt, Request, Turn, Voice};
 pub use report::{HeldOutReport, LengthBucket, Place, Report, SameContent, TokenReport};
+pub use sign::{Sign, SignKind};
 pub use update::{
-    Answer, DataView, DeviceView, ModelCard, Reply, ShownRow, ShownToken, Stored, StoredFile, StoredRun,
-    Trained, Update,
+    Answer, DataView, DeviceView, Figures, ModelCard, Reply, ShownRow, ShownToken, Stored, StoredFile,
+    StoredRun, Trained, Update,
 };
 
 use serde::{Deserialize, Serialize};
@@ -47,6 +49,10 @@ pub enum Event {
     Step(StepMetrics),
     /// Held-out rows were evaluated.
     Eval(EvalMetrics),
+    /// A prompt was answered, to show what is learned by now.
+    Sample(Sample),
+    /// The figures show an early sign of trouble.
+    Sign(Sign),
     /// A checkpoint is on disk, verified.
     Checkpoint {
         /// Optimizer step it holds.
@@ -99,6 +105,17 @@ pub struct EvalMetrics {
     pub eval_accuracy: Option<f64>,
     /// Target tokens.
     pub n_targets: usize,
+}
+
+/// A prompt and what the model being trained says to it, with the likeliest tokens.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sample {
+    /// Optimizer steps done; 0 is the model as it was.
+    pub step: usize,
+    /// Plain text; of a conversation its last message.
+    pub prompt: String,
+    /// The answer, cut after `train.sample_tokens` tokens.
+    pub text: String,
 }
 
 /// How training ended.

@@ -80,7 +80,9 @@ fn value_of(setting: &Setting) -> (&'static str, ValueParser) {
         "usize" | "u64" => ("N", ValueParser::new(whole_number)),
         "TargetModules" => ("NAMES", ValueParser::new(text)),
         // A comma is as good a text as any other.
-        "Vec<String>" if setting.section == "generate" => ("TEXT", ValueParser::new(one)),
+        "Vec<String>" if setting.section == "generate" || setting.name == "sample_prompts" => {
+            ("TEXT", ValueParser::new(one))
+        }
         "Vec<String>" => ("NAMES", ValueParser::new(list)),
         "String" if setting.section == "data" || matches!(setting.name, "adapter" | "out") => {
             ("PATH", ValueParser::new(text))

@@ -73,7 +73,7 @@ pub fn run_step(matches: &ArgMatches) -> Result<()> {
         truncated: false,
     };
     let train = (0..(batch * (warmup + steps)) as u64).map(row).collect();
-    let rows = Prepared { train, held_out: Vec::new(), choices: None };
+    let rows = Prepared { train, held_out: Vec::new(), choices: None, prompts: Vec::new() };
     let (mut rates, mut losses) = (Vec::new(), Vec::new());
     let store = MemoryStore::new();
     let work = Work { run: &run, files: &files, tokenizer: &tokenizer, adapter: None, store: &store };

@@ -1,7 +1,7 @@
 //! Events for the reader at hand: JSON lines for a program, bars on a terminal, plain lines in a log.
 
 use super::paint;
-use attune::protocol::{EvalMetrics, Event, StepMetrics, TrainSummary};
+use attune::protocol::{EvalMetrics, Event, Sample, StepMetrics, TrainSummary};
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -67,6 +67,8 @@ impl Progress {
             Event::Data(report) => self.say(report.to_string().trim_end()),
             Event::Step(step) => self.step(step),
             Event::Eval(eval) => self.say(&eval_line(eval)),
+            Event::Sample(sample) => self.say(&sample_text(sample)),
+            Event::Sign(sign) => self.say(&format!("note: {sign}")),
             Event::Checkpoint { step, path, best } => {
                 let best = if *best { ", the best so far" } else { "" };
                 self.say(&format!("step {step}: saved {path}{best}"));
@@ -224,6 +226,16 @@ fn eval_line(eval: &EvalMetrics) -> String {
         100.0 * eval.eval_token_accuracy,
         eval.n_targets
     )
+}
+
+/// Prompt and answer, each shortened to what a terminal has room for.
+fn sample_text(sample: &Sample) -> String {
+    let line = |text: &str| {
+        let text = text.trim().replace(char::is_control, " ");
+        let short: String = text.chars().take(300).collect();
+        if short.len() < text.len() { format!("{short}…") } else { short }
+    };
+    format!("step {}: to \"{}\" it says \"{}\"", sample.step, line(&sample.prompt), line(&sample.text))
 }
 
 fn summary_text(summary: &TrainSummary) -> String {

@@ -5,11 +5,13 @@
 //! resulting [`Setting`] table.
 
 mod choices;
+mod differences;
 mod generate;
 mod settings;
 #[cfg(feature = "engine")]
 mod validate;
 
+pub use differences::{Difference, differences};
 pub use generate::GenerateConfig;
 pub(crate) use settings::settings;
 pub use settings::{Setting, apply_override, table};
@@ -118,6 +120,12 @@ settings! {
         eval_steps: usize = 0,
         /// Rows in one evaluation pass.
         eval_batch_size: usize = 8,
+        /// Answer the prompts of this many held-out rows, or training rows where none is held out, before the first step and at every evaluation, with the likeliest tokens.
+        sample_rows: usize = 0,
+        /// Further prompts to answer then; each is a message where the rows are conversations.
+        sample_prompts: Vec<String> = Vec::new(),
+        /// Longest of these answers in tokens.
+        sample_tokens: usize = 64,
         /// Write a checkpoint every this many steps; 0 writes one at each evaluation and at the end.
         save_steps: usize = 0,
         /// Stop after this many evaluations without a better held-out loss; 0 never stops early.

@@ -48,6 +48,10 @@ impl Trainee for Sft {
     fn evaluate(&self, batch: &Batch, answer_ids: Option<&[u32]>) -> Result<EvalOutput> {
         evaluate(&self.model, batch, answer_ids)
     }
+
+    fn speaker(&self) -> Option<&CausalLm> {
+        Some(&self.model)
+    }
 }
 
 /// Rows of logits computed at a time: bounds memory at `CHUNK · vocab` floats, whatever the batch.

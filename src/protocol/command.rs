@@ -61,6 +61,13 @@ pub enum Command {
         /// Its key.
         key: String,
     },
+    /// Give a stored run a name; an empty one takes it away.
+    Rename {
+        /// The run's folder.
+        key: String,
+        /// The name.
+        name: String,
+    },
     /// Put the files of the last run's adapter into one archive; answered by
     /// [`Update::Packed`](super::Update::Packed).
     Pack,
@@ -113,6 +120,12 @@ pub enum Request {
         /// Address, relative to the page.
         url: String,
         /// Key it gets.
+        key: String,
+    },
+    /// Read the figures of a stored run, at once, whatever is under way; answered by
+    /// [`Update::Figures`](super::Update::Figures) and nothing else.
+    Figures {
+        /// Its folder.
         key: String,
     },
     /// Hand out a stored file for saving; answered by [`Reply::File`](super::Reply::File).

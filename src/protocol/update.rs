@@ -1,6 +1,6 @@
 //! What a page is told.
 
-use super::{EvalMetrics, Event, Report, StepMetrics, TrainSummary};
+use super::{EvalMetrics, Event, Report, Sample, Sign, StepMetrics, TrainSummary};
 use crate::config::Run;
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +27,8 @@ pub enum Update {
     Packed(StoredFile),
     /// What is stored.
     Stored(Stored),
+    /// A run's curves, asked for by [`Request::Figures`](super::Request::Figures).
+    Figures(Box<Figures>),
 }
 
 /// What a session's store holds.
@@ -47,16 +49,35 @@ pub struct StoredRun {
     pub model: String,
     /// Key of its rows.
     pub data: String,
-    /// Every optimizer step so far.
-    pub steps: Vec<StepMetrics>,
-    /// Every evaluation so far.
-    pub evals: Vec<EvalMetrics>,
+    /// Its number among the runs of this store, from 1; 0 where it has none.
+    pub number: usize,
+    /// The name it was given, if it was.
+    pub name: Option<String>,
+    /// Its last optimizer step, if it did one.
+    pub last_step: Option<StepMetrics>,
+    /// Its last evaluation, if it made one.
+    pub last_eval: Option<EvalMetrics>,
     /// Whether it left a result.
     pub is_done: bool,
     /// Whether it has a checkpoint to go on from.
     pub has_checkpoint: bool,
     /// Bytes of its folder.
     pub n_bytes: u64,
+}
+
+/// What happened in a run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Figures {
+    /// The run's folder.
+    pub key: String,
+    /// Optimizer steps; of a long run those that show its curve.
+    pub steps: Vec<StepMetrics>,
+    /// Every evaluation.
+    pub evals: Vec<EvalMetrics>,
+    /// Every answer to a sample prompt.
+    pub samples: Vec<Sample>,
+    /// Signs of trouble.
+    pub signs: Vec<Sign>,
 }
 
 /// A model as a person wants to know it.
@@ -177,6 +198,11 @@ pub enum Reply {
     File {
         /// The name it is saved as.
         name: String,
+    },
+    /// What the worker's code holds of the machine's memory; a GPU's is not part of it.
+    Memory {
+        /// Bytes.
+        n_bytes: u64,
     },
     /// A request is done.
     Done,

@@ -5,7 +5,7 @@ mod data;
 mod speak;
 mod stored;
 
-use super::{DataFile, RUN_FILE, Work, load_model, prepare, stop_template_clock, tokenizer_of, train};
+use super::{DataFile, RUN_FILE, Work, load_model, prepare, stop_template_clock, tokenizer_of, train_with};
 use crate::config::Run;
 use crate::data::read::MAX_UNPACKED_BYTES;
 use crate::device;
@@ -20,7 +20,8 @@ use crate::train::{CHECKPOINT, METRICS_KEY, Start, load_newest};
 use crate::{Error, Result};
 use serde_json::Value;
 use speak::Speaker;
-use stored::Sources;
+pub use stored::figures;
+use stored::{SOURCES_KEY, Sources};
 
 /// Where updates go; the answer may ask to stop.
 pub type Tell<'a> = &'a mut dyn FnMut(Update) -> Control;
@@ -92,6 +93,7 @@ impl<S: Store> Session<S> {
                 Ok(())
             }
             Command::Remove { key } => stored::remove(&self.store, &key).await,
+            Command::Rename { key, name } => stored::rename(&self.store, &key, &name).await,
             Command::Pack => self.pack(tell).await,
         }
     }
@@ -125,14 +127,13 @@ impl<S: Store> Session<S> {
         let out = Folder::new(&self.store, &run.out);
         stop_template_clock(&mut opened.tokenizer, &out, start).await?;
         let files = ModelFiles::open(&self.store, &opened.key).await?;
-        let sources = Sources { model: opened.key.clone(), data: data.key.clone() };
+        let sources = Sources::of(&self.store, &run.out, &opened.key, &data.key).await?;
         let mut emit = |event| tell(Update::Event(event));
         let rows = prepare(&run, &data.file, None, &opened.tokenizer, &mut emit)?;
         let work =
             Work { run: &run, files: &files, tokenizer: &opened.tokenizer, adapter: None, store: &out };
-        // What is refused leaves no trace, so this waits until the rows are accepted.
-        sources.save(&out).await?;
-        let summary = train(work, rows, start, &mut emit).await?;
+        let beside = [(SOURCES_KEY, sources.to_json()?)];
+        let summary = train_with(work, rows, start, &beside, &mut emit).await?;
         self.finish(run, Some(summary), tell).await
     }
 

@@ -1,6 +1,6 @@
 //! Data files → rows → tokens, with everything that is wrong reported at once.
 
-use super::Emit;
+use super::{Emit, prompts};
 use crate::config::{DataConfig, Run};
 use crate::data::check::{Part, Report};
 use crate::data::encode::{encode, model_faults};
@@ -10,6 +10,7 @@ use crate::data::{Encoded, RowsRead};
 use crate::eval::Choices;
 use crate::protocol::{Control, Event};
 use crate::tokenizer::Tokenizer;
+use crate::train::SamplePrompt;
 use crate::{Error, Result};
 
 /// Rows between two signs of progress.
@@ -33,6 +34,8 @@ pub struct Prepared {
     pub held_out: Vec<Encoded>,
     /// The held-out rows' answers, where they are questions with a few possible ones.
     pub choices: Option<Choices>,
+    /// Prompts answered along the way, where the run asks for them.
+    pub prompts: Vec<SamplePrompt>,
 }
 
 /// The files of a data set, looked at and not judged.
@@ -100,7 +103,9 @@ pub fn prepare(
     Error::all(refusals)?;
     let held_out = held_out.unwrap_or_default();
     let choices = Choices::of(&held_out.read.rows, &held_out.encoded);
-    Ok(Prepared { train: train.encoded, held_out: held_out.encoded, choices })
+    let asked = if held_out.read.rows.is_empty() { &train.read.rows } else { &held_out.read.rows };
+    let prompts = prompts::sample_prompts(run, asked, tokenizer)?;
+    Ok(Prepared { train: train.encoded, held_out: held_out.encoded, choices, prompts })
 }
 
 /// The usable rows of one file with their tokens; emits the report.

@@ -1,9 +1,10 @@
 //! The loop.
 
 use super::checkpoint::{self, BEST, Best, CHECKPOINT, Progress};
+use super::samples::{self, Samples};
 use super::start::{check_held_out, data_digest, refuse_checkpoints};
 use super::tensorboard::EventFile;
-use super::{Optimizer, Plan, Schedule, StepBatches, clip, metrics};
+use super::{Optimizer, Plan, Schedule, StepBatches, Watch, clip, metrics};
 use crate::config::Run;
 use crate::data::Batch;
 use crate::data::batches::Batches;
@@ -24,6 +25,8 @@ pub struct Training<'a> {
     pub batches: &'a Batches,
     /// Held-out rows; without them nothing is evaluated.
     pub held_out: Option<&'a HeldOut>,
+    /// Prompts answered along the way; none where nobody asked for them.
+    pub samples: Option<Samples<'a>>,
     /// From the beginning or from the newest checkpoint.
     pub start: Start,
 }
@@ -66,6 +69,9 @@ struct Trainer<'a, M, S> {
     optimizer: Optimizer,
     progress: Progress,
     event_file: Option<EventFile>,
+    watch: Watch,
+    /// Step of the last samples.
+    sampled: Option<usize>,
     /// Values before the last update, which made a finite loss and gradient; `None` right after a resumption.
     good_values: Option<NamedTensors>,
     device: Device,
@@ -123,7 +129,14 @@ impl<'a, M: Trainee, S: Store> Trainer<'a, M, S> {
             }
         }
         // What was written after the checkpoint will be written again.
-        metrics::cut_after(store, progress.step).await?;
+        let before = metrics::cut_after(store, progress.step).await?;
+        let mut watch = Watch::new(&run.data);
+        // What these show has been said.
+        before.iter().for_each(|event| _ = watch.see(event));
+        let sampled = before.iter().rev().find_map(|event| match event {
+            Event::Sample(sample) => Some(sample.step),
+            _ => None,
+        });
         checkpoint::remove_from(store, BEST, progress.step + 1).await?;
         let saved_bests = checkpoint::bests(store).await?;
         let plan = Plan::new(&run.train, n_batches);
@@ -134,6 +147,8 @@ impl<'a, M: Trainee, S: Store> Trainer<'a, M, S> {
             } else {
                 None
             },
+            watch,
+            sampled,
             elapsed_before: progress.elapsed_secs,
             clock: Instant::now(),
             model,
@@ -245,6 +260,9 @@ impl<'a, M: Trainee, S: Store> Trainer<'a, M, S> {
         {
             control = self.evaluate(held_out).await?;
         }
+        if control == Control::Continue && (step == 0 || self.plan.evaluates_after(step)) {
+            control = self.sample().await?;
+        }
         let due = self.plan.saves_after(step) || self.out_of_patience() || control == Control::Stop;
         if step > 0 && due && self.saved != Some((step, self.progress.last_eval)) {
             self.check_weights().await?;
@@ -284,6 +302,35 @@ impl<'a, M: Trainee, S: Store> Trainer<'a, M, S> {
             self.progress.evals_without_gain += 1;
         }
         self.record(Event::Eval(figures)).await
+    }
+
+    /// Answers the sample prompts, once a step.
+    async fn sample(&mut self) -> Result<Control> {
+        let step = self.progress.step;
+        let (Some(samples), Some(model)) = (&self.training.samples, self.model.speaker()) else {
+            return Ok(Control::Continue);
+        };
+        if self.sampled == Some(step) {
+            return Ok(Control::Continue);
+        }
+        match samples.answer(model, step, &mut *self.emit).await {
+            Ok(None) => Ok(Control::Stop),
+            Ok(Some(answers)) => {
+                self.sampled = Some(step);
+                let mut control = Control::Continue;
+                for answer in answers {
+                    if self.record(Event::Sample(answer)).await? == Control::Stop {
+                        control = Control::Stop;
+                    }
+                }
+                Ok(control)
+            }
+            Err(problem) => {
+                // A run is worth more than what it says on the way.
+                self.training.samples = None;
+                Ok((self.emit)(samples::note(&problem)))
+            }
+        }
     }
 
     /// The last update's result is used by no later step that would find it out.
@@ -347,7 +394,10 @@ impl<'a, M: Trainee, S: Store> Trainer<'a, M, S> {
         if let Some(file) = &self.event_file {
             file.append(self.store, &event).await?;
         }
-        Ok((self.emit)(event))
+        let sign = self.watch.see(&event);
+        let control = (self.emit)(event);
+        let after = sign.map_or(control, |sign| (self.emit)(Event::Sign(sign)));
+        Ok(if control == Control::Stop { control } else { after })
     }
 
     fn ends_with_best(&self) -> bool {
