@@ -233,7 +233,7 @@ impl Page {
                 evals.push(eval);
             }),
             // The data view has shown the report already.
-            Event::Data(_) | Event::Checkpoint { .. } | Event::Done(_) => {}
+            Event::Data(_) | Event::Estimate(_) | Event::Checkpoint { .. } | Event::Done(_) => {}
         }
     }
 
