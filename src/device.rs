@@ -106,6 +106,12 @@ fn locate(name: &str) -> Result<Located> {
     })
 }
 
+/// Bytes that a program may use on the device of that name, where the platform bounds them.
+pub fn memory_limit(name: &str) -> Option<u64> {
+    // A 32-bit address space, whatever the machine has.
+    (cfg!(target_arch = "wasm32") && name == "cpu").then_some(1 << 32)
+}
+
 /// Every device of every backend in this build, the best first.
 pub fn list() -> Vec<DeviceInfo> {
     let mut infos = Vec::new();

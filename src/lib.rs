@@ -38,6 +38,8 @@ pub mod train;
 #[cfg(feature = "engine")]
 pub mod export;
 #[cfg(feature = "engine")]
+pub mod estimate;
+#[cfg(feature = "engine")]
 pub mod session;
 #[cfg(all(feature = "engine", not(target_arch = "wasm32")))]
 pub mod native;

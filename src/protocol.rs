@@ -2,11 +2,13 @@
 //! and files. Field names are those of `metrics.jsonl`.
 
 mod command;
+mod estimate;
 mod report;
 mod sign;
 mod update;
 
 pub use command::{Command, Prompt, Request, Turn, Voice};
+pub use estimate::{Advice, Estimate, Memory, RateFrom, SettingProblem, TimeEstimate};
 pub use report::{HeldOutReport, LengthBucket, Place, Report, SameContent, TokenReport};
 pub use sign::{Sign, SignKind};
 pub use update::{
@@ -45,6 +47,8 @@ pub enum Event {
     },
     /// The rows were read: what is wrong with them, what is kept, how long they are.
     Data(Box<Report>),
+    /// What the run will need, before the model is loaded.
+    Estimate(Box<Estimate>),
     /// An optimizer step is done.
     Step(StepMetrics),
     /// Held-out rows were evaluated.

@@ -59,23 +59,18 @@ fn flag(setting: &'static Setting, defaults: &toml::Table) -> Arg {
         })
 }
 
-/// The type without `Option<…>`: an optional setting is one that need not be given.
-fn inner_kind(setting: &Setting) -> &'static str {
-    setting.kind.strip_prefix("Option<").and_then(|kind| kind.strip_suffix('>')).unwrap_or(setting.kind)
-}
-
 /// A list's flag may be given several times.
 fn is_list(setting: &Setting) -> bool {
     setting.kind == "Vec<String>"
 }
 
 fn is_number(setting: &Setting) -> bool {
-    matches!(inner_kind(setting), "f64" | "usize" | "u64")
+    matches!(setting.inner_kind(), "f64" | "usize" | "u64")
 }
 
 /// How a flag's text becomes a value of the run file, by the setting's type.
 fn value_of(setting: &Setting) -> (&'static str, ValueParser) {
-    match inner_kind(setting) {
+    match setting.inner_kind() {
         "f64" => ("NUMBER", ValueParser::new(number)),
         "usize" | "u64" => ("N", ValueParser::new(whole_number)),
         "TargetModules" => ("NAMES", ValueParser::new(text)),

@@ -26,7 +26,7 @@ pub use attach::Attached;
 pub use decoder::{Cache, CausalLm, Context};
 pub use description::ModelDescription;
 pub use host::{read_scalars, read_vector};
-pub use layers::{Adapters, EmbeddingNoise, Linear, LowRank, Pass};
+pub use layers::{Adapters, EmbeddingNoise, Linear, LowRank, NormKind, Pass};
 pub use merged::MergedWeight;
 pub use params::{AnyTensor, NamedTensors, Param, ParamMut, Tape, add_all};
 pub use spec::{SUPPORTED, Spec};

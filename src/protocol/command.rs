@@ -54,6 +54,14 @@ pub enum Command {
         /// Its settings.
         run: Box<Run>,
     },
+    /// Say what a run would need and which of its settings are wrong; answered by
+    /// [`Update::Estimated`](super::Update::Estimated).
+    Estimate {
+        /// Settings.
+        run: Box<Run>,
+        /// Memory that the device can give, where the page knows it, in bytes.
+        limit_bytes: Option<u64>,
+    },
     /// Tell what is stored; answered by [`Update::Stored`](super::Update::Stored).
     List,
     /// Delete a stored file, or a folder with everything in it.

@@ -1,6 +1,6 @@
 //! What a page is told.
 
-use super::{EvalMetrics, Event, Report, Sample, Sign, StepMetrics, TrainSummary};
+use super::{Estimate, EvalMetrics, Event, Report, Sample, SettingProblem, Sign, StepMetrics, TrainSummary};
 use crate::config::Run;
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +25,13 @@ pub enum Update {
     Answer(Answer),
     /// An archive was written.
     Packed(StoredFile),
+    /// What a run would need.
+    Estimated {
+        /// Settings that are wrong.
+        problems: Vec<SettingProblem>,
+        /// `None` where settings are wrong or no model is opened.
+        estimate: Option<Box<Estimate>>,
+    },
     /// What is stored.
     Stored(Stored),
     /// A run's curves, asked for by [`Request::Figures`](super::Request::Figures).

@@ -2,6 +2,7 @@
 //! drives.
 
 mod data;
+mod forecast;
 mod speak;
 mod stored;
 
@@ -9,6 +10,7 @@ use super::{DataFile, RUN_FILE, Work, load_model, prepare, stop_template_clock, 
 use crate::config::Run;
 use crate::data::read::MAX_UNPACKED_BYTES;
 use crate::device;
+use crate::estimate::{Rate, RowSize};
 use crate::methods::MethodConfig;
 use crate::models::{ADAPTER_CONFIG, ADAPTER_MODEL, Adapter, Spec};
 use crate::protocol::{Command, Control, Event, ModelCard, StoredFile, TrainSummary, Trained, Update};
@@ -39,12 +41,15 @@ pub struct Session<S> {
     tuned: Option<Run>,
     /// The model as it last spoke, kept so that the next word does not load it again.
     speaker: Option<Speaker>,
+    /// How fast the device computes, once it is known.
+    rate: Option<Rate>,
 }
 
 /// A data file and where it came from.
 struct Rows {
     key: String,
     file: DataFile,
+    sizes: Vec<RowSize>,
 }
 
 /// A model whose tensors stay where they are.
@@ -52,12 +57,13 @@ struct Opened {
     key: String,
     name: String,
     tokenizer: Tokenizer,
+    spec: Spec,
 }
 
 impl<S: Store> Session<S> {
     /// A session over `store` that computes on `device`, named as `device::open` takes it.
     pub fn new(store: S, device: impl Into<String>) -> Self {
-        Self { store, device: device.into(), model: None, data: None, tuned: None, speaker: None }
+        Self { store, device: device.into(), model: None, data: None, tuned: None, speaker: None, rate: None }
     }
 
     /// The session's store.
@@ -76,8 +82,9 @@ impl<S: Store> Session<S> {
                 let bytes = self.store.read_all(&key, MAX_UNPACKED_BYTES).await?;
                 let file = DataFile { name, bytes };
                 let tokenizer = &self.opened()?.tokenizer;
-                let view = data::view(&file, tokenizer, &settings, &mut |event| tell(Update::Event(event)))?;
-                self.data = Some(Rows { key, file });
+                let (view, sizes) =
+                    data::view(&file, tokenizer, &settings, &mut |event| tell(Update::Event(event)))?;
+                self.data = Some(Rows { key, file, sizes });
                 tell(Update::Data(Box::new(view)));
                 Ok(())
             }
@@ -88,6 +95,7 @@ impl<S: Store> Session<S> {
                 self.generate(prompt, voice, &sampling, seed, tell).await
             }
             Command::Reopen { run } => self.finish(*run, None, tell).await,
+            Command::Estimate { run, limit_bytes } => self.forecast(*run, limit_bytes, tell).await,
             Command::List => {
                 tell(Update::Stored(stored::list(&self.store).await?));
                 Ok(())
@@ -105,11 +113,12 @@ impl<S: Store> Session<S> {
     async fn open_model(&mut self, key: String, name: String, tell: Tell<'_>) -> Result<()> {
         let files = ModelFiles::open(&self.store, &key).await?;
         let tokenizer = tokenizer_of(&files)?;
-        let card = card(&files, &name, &tokenizer)?;
+        let spec = Spec::from_config(files.config())?;
+        let card = card(&files, &name, &tokenizer, &spec);
         drop(files);
         // Tokens and adapters of one model mean nothing to another.
         (self.speaker, self.data, self.tuned) = (None, None, None);
-        self.model = Some(Opened { key, name, tokenizer });
+        self.model = Some(Opened { key, name, tokenizer, spec });
         tell(Update::Model(card));
         Ok(())
     }
@@ -128,13 +137,21 @@ impl<S: Store> Session<S> {
         stop_template_clock(&mut opened.tokenizer, &out, start).await?;
         let files = ModelFiles::open(&self.store, &opened.key).await?;
         let sources = Sources::of(&self.store, &run.out, &opened.key, &data.key).await?;
-        let mut emit = |event| tell(Update::Event(event));
+        let mut steps = Vec::new();
+        let mut emit = |event| {
+            if let Event::Step(step) = &event {
+                steps.push(step.clone());
+            }
+            tell(Update::Event(event))
+        };
         let rows = prepare(&run, &data.file, None, &opened.tokenizer, &mut emit)?;
         let work =
             Work { run: &run, files: &files, tokenizer: &opened.tokenizer, adapter: None, store: &out };
         let beside = [(SOURCES_KEY, sources.to_json()?)];
-        let summary = train_with(work, rows, start, &beside, &mut emit).await?;
-        self.finish(run, Some(summary), tell).await
+        let outcome = train_with(work, rows, start, &beside, &mut emit).await;
+        drop(files);
+        self.learn_rate(&run, &steps).await;
+        self.finish(run, Some(outcome?), tell).await
     }
 
     /// A stopped run's newest checkpoint as its result.
@@ -204,10 +221,9 @@ fn no_model() -> Error {
     Error::input("model", "none is opened", "a model")
 }
 
-fn card<S: Store>(files: &ModelFiles<'_, S>, name: &str, tokenizer: &Tokenizer) -> Result<ModelCard> {
-    let spec = Spec::from_config(files.config())?;
+fn card<S: Store>(files: &ModelFiles<'_, S>, name: &str, tokenizer: &Tokenizer, spec: &Spec) -> ModelCard {
     let infos: Vec<_> = files.tensor_names().into_iter().filter_map(|name| files.info(name)).collect();
-    Ok(ModelCard {
+    ModelCard {
         name: name.into(),
         architecture: files.config().get("model_type").and_then(Value::as_str).unwrap_or_default().into(),
         n_params: infos.iter().map(|info| info.shape.iter().product::<usize>()).sum(),
@@ -217,5 +233,5 @@ fn card<S: Store>(files: &ModelFiles<'_, S>, name: &str, tokenizer: &Tokenizer) 
         vocab_size: spec.vocab_size,
         max_positions: spec.max_positions,
         has_chat_template: tokenizer.has_chat_template(),
-    })
+    }
 }

@@ -1,6 +1,7 @@
 //! The frame: what the page is, the way through, and the view that is open.
 
 use crate::client::{self, Device};
+use crate::forecast;
 use crate::samples;
 use crate::state::{Page, Phase, View, Worker};
 use crate::units::{bytes, short};
@@ -16,6 +17,7 @@ pub fn App() -> impl IntoView {
     let search = window().location().search().unwrap_or_default();
     let device = if search.contains("device=cpu") { Device::Cpu } else { Device::Best };
     client::start(page, device);
+    forecast::watch(page);
     let language = words::start();
     let body = move || match page.view.get() {
         View::Model => view! { <views::model::Model page samples /> }.into_any(),
@@ -140,10 +142,21 @@ fn status(page: Page, view: View) -> Status {
             Some(_) => missing("no usable row"),
             None => missing("choose a file"),
         },
-        View::Tune => Status::Done(page.run.with(|run| match &run.method {
-            attune::methods::MethodConfig::Lora(lora) => fill("LoRA, rank {rank}", &[("rank", &lora.rank)]),
-            attune::methods::MethodConfig::Full(_) => t("full tuning"),
-        })),
+        View::Tune => {
+            let method = page.run.with(|run| match &run.method {
+                attune::methods::MethodConfig::Lora(lora) => {
+                    fill("LoRA, rank {rank}", &[("rank", &lora.rank)])
+                }
+                attune::methods::MethodConfig::Full(_) => t("full tuning"),
+            });
+            if !forecast::to_mend(page).is_empty() {
+                missing("to be mended")
+            } else if page.is_tuned.get() {
+                Status::Done(method)
+            } else {
+                Status::Missing(method)
+            }
+        }
         View::Train => match page.phase.get() {
             Phase::Idle => missing("not started"),
             Phase::Training | Phase::Stopped => page.steps.with(|steps| {

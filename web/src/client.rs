@@ -63,7 +63,7 @@ fn hear(page: Page, message: &JsValue) {
             page.hear(reply);
             // Files that turn out to be no model are not kept.
             if is_failure && let Some(key) = page.importing.try_update(Option::take).flatten() {
-                quietly(page, Command::Remove { key });
+                quietly(page, page.view.get_untracked(), Command::Remove { key });
                 list(page);
             }
             if is_ready {
@@ -103,12 +103,12 @@ pub fn ask(page: Page, view: View, request: Request, files: &[File]) {
 
 /// Asks what is stored, once what was asked before is done.
 pub fn list(page: Page) {
-    quietly(page, Command::List);
+    quietly(page, page.view.get_untracked(), Command::List);
 }
 
 /// Asks for what nobody asked for: what failed before stays said.
-fn quietly(page: Page, command: Command) {
-    page.asked.update(|asked| asked.push(page.view.get_untracked()));
+pub fn quietly(page: Page, view: View, command: Command) {
+    page.asked.update(|asked| asked.push(view));
     post(&Request::Work(command), &[]);
 }
 

@@ -1,9 +1,10 @@
 //! What the page knows.
 
+use crate::form::Bad;
 use attune::config::{GenerateConfig, Run};
 use attune::protocol::{
-    DataView, DeviceView, EvalMetrics, Event, ModelCard, Reply, StepMetrics, Stored, StoredRun, Trained,
-    Update, Voice,
+    DataView, DeviceView, Estimate, EvalMetrics, Event, ModelCard, Reply, SettingProblem, StepMetrics,
+    Stored, StoredRun, Trained, Update, Voice,
 };
 use leptos::prelude::{Update as _, *};
 
@@ -72,7 +73,7 @@ pub struct Source {
 }
 
 /// Tabs are closed without a thought, so a page's runs keep checkpoints more often than the core's default.
-fn first_run() -> Run {
+pub fn first_run() -> Run {
     let mut run = Run::default();
     run.train.save_steps = 20;
     run
@@ -101,6 +102,14 @@ pub struct Page {
     pub returning: RwSignal<Option<StoredRun>>,
     pub data: RwSignal<Option<DataView>>,
     pub run: RwSignal<Run>,
+    /// Whether somebody has looked at the settings, or begun with them.
+    pub is_tuned: RwSignal<bool>,
+    /// Texts in the form of `run` that are no values.
+    pub bad: RwSignal<Vec<Bad>>,
+    /// What the core finds wrong with `run`.
+    pub problems: RwSignal<Vec<SettingProblem>>,
+    /// What `run` would need.
+    pub estimate: RwSignal<Option<Estimate>>,
     pub phase: RwSignal<Phase>,
     /// The settings that the run under way, or the last one, began with.
     pub begun: RwSignal<Option<Run>>,
@@ -132,6 +141,10 @@ impl Page {
             returning: RwSignal::new(None),
             data: RwSignal::new(None),
             run: RwSignal::new(first_run()),
+            is_tuned: RwSignal::new(false),
+            bad: RwSignal::new(Vec::new()),
+            problems: RwSignal::new(Vec::new()),
+            estimate: RwSignal::new(None),
             phase: RwSignal::new(Phase::Idle),
             begun: RwSignal::new(None),
             steps: RwSignal::new(Vec::new()),
@@ -144,9 +157,11 @@ impl Page {
         }
     }
 
-    /// Whether the worker has nothing to do.
+    /// Whether the worker has nothing to do. What the settings ask for by themselves is done in an instant and holds
+    /// nobody up.
     pub fn is_free(&self) -> bool {
-        matches!(self.worker.get(), Worker::Ready(_)) && self.asked.with(Vec::is_empty)
+        let is_done = |asked: &Vec<View>| asked.iter().all(|view| *view == View::Tune);
+        matches!(self.worker.get(), Worker::Ready(_)) && self.asked.with(is_done)
     }
 
     /// Takes in what the worker says.
@@ -211,6 +226,10 @@ impl Page {
                     _ => self.base_text.update(|text| text.push_str(&piece)),
                 }
             }
+            Update::Estimated { problems, estimate } => {
+                self.problems.set(problems);
+                self.estimate.set(estimate.map(|estimate| *estimate));
+            }
             Update::Stored(stored) => self.stored.set(stored),
             Update::Answer(_) | Update::Packed(_) => {}
         }
@@ -233,7 +252,7 @@ impl Page {
                 evals.push(eval);
             }),
             // The data view has shown the report already.
-            Event::Data(_) | Event::Checkpoint { .. } | Event::Done(_) => {}
+            Event::Data(_) | Event::Estimate(_) | Event::Checkpoint { .. } | Event::Done(_) => {}
         }
     }
 
@@ -243,6 +262,8 @@ impl Page {
         self.phase.set(Phase::Stopped);
         self.steps.set(steps);
         self.evals.set(evals);
+        self.bad.set(Vec::new());
+        self.is_tuned.set(true);
         self.run.set(run.clone());
         self.begun.set(Some(run));
     }

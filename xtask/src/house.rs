@@ -20,7 +20,7 @@ const LAYERS: &[&[&str]] = &[
     &["models"],
     &["generate"],
     &["objectives"],
-    &["train", "eval", "export"],
+    &["train", "eval", "export", "estimate"],
     &["session"],
     &["cli", "main"],
 ];

@@ -2,6 +2,7 @@
 
 pub mod data;
 pub mod model;
+pub mod needs;
 pub mod stored;
 pub mod take_home;
 pub mod train;

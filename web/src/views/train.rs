@@ -3,6 +3,7 @@
 use super::{Busy, Next};
 use crate::chart::LossChart;
 use crate::client;
+use crate::forecast;
 use crate::state::{Page, Phase, View};
 use crate::units::{count, duration};
 use attune::config::Run;
@@ -24,12 +25,14 @@ pub fn Train(page: Page) -> impl IntoView {
         missing
     };
     let is_stopping = RwSignal::new(false);
-    let can_begin = Signal::derive(move || page.is_free() && missing().is_empty());
+    let can_begin =
+        Signal::derive(move || page.is_free() && missing().is_empty() && forecast::to_mend(page).is_empty());
     let begin = move |_| {
         // A folder of its own for each run; the time keeps them apart and in order.
         let out = format!("runs/{}", js_sys::Date::now() as u64);
         let run = Run { out, ..page.run.get_untracked() };
         page.forget_run();
+        page.is_tuned.set(true);
         is_stopping.set(false);
         page.begun.set(Some(run.clone()));
         page.phase.set(Phase::Training);
@@ -62,6 +65,7 @@ pub fn Train(page: Page) -> impl IntoView {
         <Show when=move || !missing().is_empty()>
             <p class="note">{move || format!("Still missing: {}.", missing().join(" and "))}</p>
         </Show>
+        {move || super::tune::mend_first(page)}
         <div class="actions">
             <Show when=when(&[Phase::Idle, Phase::Done])>
                 <button class="primary" id="start" disabled=move || !can_begin.get() on:click=begin>
