@@ -31,6 +31,8 @@ pub mod generate;
 pub mod objectives;
 pub mod protocol;
 #[cfg(feature = "engine")]
+pub mod hub;
+#[cfg(feature = "engine")]
 pub mod eval;
 #[cfg(feature = "engine")]
 pub mod train;

@@ -2,14 +2,16 @@
 //! and files. Field names are those of `metrics.jsonl`.
 
 mod command;
+mod hub;
 mod report;
 mod update;
 
 pub use command::{Command, Prompt, Request, Turn, Voice};
-pub use report::{HeldOutReport, LengthBucket, Place, Report, SameContent, TokenReport};
+pub use hub::{FoundModel, HubAccess};
+pub use report::{Column, HeldOutReport, LengthBucket, Place, Report, SameContent, TokenReport};
 pub use update::{
-    Answer, DataView, DeviceView, ModelCard, Reply, ShownRow, ShownToken, Stored, StoredFile, StoredRun,
-    Trained, Update,
+    Answer, BadRow, DataView, DeviceView, ModelCard, Reply, ShownField, ShownRow, ShownToken, Stored, StoredFile, StoredRun,
+    Trained, Unfinished, Update,
 };
 
 use serde::{Deserialize, Serialize};

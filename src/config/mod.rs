@@ -5,11 +5,13 @@
 //! resulting [`Setting`] table.
 
 mod choices;
+mod columns;
 mod generate;
 mod settings;
 #[cfg(feature = "engine")]
 mod validate;
 
+pub use columns::{Columns, Field};
 pub use generate::GenerateConfig;
 pub(crate) use settings::settings;
 pub use settings::{Setting, apply_override, table};
@@ -28,6 +30,8 @@ settings! {
         eval_fraction: f64 = 0.0,
         /// Shape of a row: auto, text, prompt-completion, alpaca, sharegpt, chat.
         shape: Shape = Shape::Auto,
+        /// Columns of the file that hold a shape's fields under other names, as prompt=question,completion=answer.
+        columns: Option<Columns> = None,
         /// Longest row in tokens; longer rows are truncated at the end.
         max_length: usize = 1024,
         /// Pack several short rows into one sequence, attention blocked between them.

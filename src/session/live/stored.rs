@@ -2,13 +2,15 @@
 
 use super::super::RUN_FILE;
 use crate::config::Run;
+use crate::hub::Kept;
 use crate::models::ADAPTER_MODEL;
-use crate::protocol::{Event, Stored, StoredFile, StoredRun};
+use crate::protocol::{Event, Stored, StoredFile, StoredRun, Unfinished};
 use crate::store::folder::Folder;
 use crate::store::{Store, join};
 use crate::train::{CHECKPOINT, read_metrics};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Folder of all models.
 const MODELS: &str = "models";
@@ -36,18 +38,7 @@ impl Sources {
 /// Models and runs. A run without settings or sources, such as one that failed before its first step, is left out.
 pub(super) async fn list<S: Store>(store: &S) -> Result<Stored> {
     let mut stored = Stored::default();
-    for key in store.list(&join(MODELS, "")).await? {
-        let Some(name) = key.split('/').nth(1) else { continue };
-        // A download under way is no model yet.
-        if key.ends_with(".partial") {
-            continue;
-        }
-        let n_bytes = store.size(&key).await?.unwrap_or(0);
-        match stored.models.last_mut() {
-            Some(last) if last.name == name => last.n_bytes += n_bytes,
-            _ => stored.models.push(StoredFile { key: join(MODELS, name), name: name.into(), n_bytes }),
-        }
-    }
+    models(store, &mut stored).await?;
     let mut folders: Vec<String> = Vec::new();
     for key in store.list(&join(RUNS, "")).await? {
         let Some(name) = key.split('/').nth(1) else { continue };
@@ -60,6 +51,46 @@ pub(super) async fn list<S: Store>(store: &S) -> Result<Stored> {
         stored.runs.extend(run(store, folder).await?);
     }
     Ok(stored)
+}
+
+/// Endings of what lies beside a model's file while it is fetched, and of what is noted about it.
+const BESIDE: [&str; 3] = [Kept::NOTE, Kept::MARK, PARTIAL];
+/// Ending of a file that is being written.
+const PARTIAL: &str = ".partial";
+
+/// Models, each a folder or a file, and those of which a part is there.
+async fn models(store: &impl Store, stored: &mut Stored) -> Result<()> {
+    #[derive(Default)]
+    struct Found {
+        n_bytes: u64,
+        is_partial: bool,
+    }
+    let mut found: BTreeMap<String, Found> = BTreeMap::new();
+    for key in store.list(&join(MODELS, "")).await? {
+        let Some(name) = key.split('/').nth(1) else { continue };
+        let is_file = key.matches('/').count() == 1;
+        let owner = if is_file { BESIDE.iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name) } else { name };
+        let model = found.entry(owner.to_owned()).or_default();
+        model.n_bytes += store.size(&key).await?.unwrap_or(0);
+        model.is_partial |= key.ends_with(PARTIAL);
+    }
+    for (name, Found { n_bytes, is_partial }) in found {
+        let key = join(MODELS, &name);
+        if is_partial {
+            let hub_id = kept(store, &key, Kept::MARK).await.map(|kept| kept.id);
+            let name = hub_id.clone().unwrap_or(name);
+            stored.unfinished.push(Unfinished { key, name, n_bytes, hub_id });
+        } else {
+            let name = kept(store, &key, Kept::NOTE).await.map_or(name, |kept| kept.id);
+            stored.models.push(StoredFile { key, name, n_bytes });
+        }
+    }
+    Ok(())
+}
+
+/// The note or mark beside a model of the hub.
+pub(super) async fn kept(store: &impl Store, model: &str, ending: &str) -> Option<Kept> {
+    Kept::parse(&store.read_all(&Kept::key(model, ending), TEXT_LIMIT).await.ok()?)
 }
 
 async fn run<S: Store>(store: &S, out: &str) -> Result<Option<StoredRun>> {
@@ -101,6 +132,9 @@ pub(super) async fn remove(store: &impl Store, key: &str) -> Result<()> {
     }
     for inner in store.list(&join(key, "")).await? {
         store.remove(&inner).await?;
+    }
+    for ending in BESIDE {
+        store.remove(&format!("{key}{ending}")).await?;
     }
     store.remove(key).await
 }
