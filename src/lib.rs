@@ -32,6 +32,8 @@ pub mod objectives;
 pub mod protocol;
 pub mod curves;
 #[cfg(feature = "engine")]
+pub mod hub;
+#[cfg(feature = "engine")]
 pub mod eval;
 #[cfg(feature = "engine")]
 pub mod train;

@@ -3,17 +3,19 @@
 
 mod command;
 mod estimate;
+mod hub;
 mod report;
 mod sign;
 mod update;
 
 pub use command::{Command, Prompt, Request, Turn, Voice};
 pub use estimate::{Advice, Estimate, Memory, RateFrom, SettingProblem, TimeEstimate};
-pub use report::{HeldOutReport, LengthBucket, Place, Report, SameContent, TokenReport};
+pub use hub::{FoundModel, HubAccess};
+pub use report::{Column, HeldOutReport, LengthBucket, Place, Report, SameContent, TokenReport};
 pub use sign::{Sign, SignKind};
 pub use update::{
-    Answer, DataView, DeviceView, Figures, ModelCard, Reply, ShownRow, ShownToken, Stored, StoredFile,
-    StoredRun, Trained, Update,
+    Answer, BadRow, DataView, DeviceView, Figures, ModelCard, Reply, ShownField, ShownRow, ShownToken,
+    Stored, StoredFile, StoredRun, Trained, Unfinished, Update,
 };
 
 use serde::{Deserialize, Serialize};

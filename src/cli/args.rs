@@ -79,6 +79,7 @@ fn value_of(setting: &Setting) -> (&'static str, ValueParser) {
             ("TEXT", ValueParser::new(one))
         }
         "Vec<String>" => ("NAMES", ValueParser::new(list)),
+        "Columns" => ("FIELD=COLUMN,…", ValueParser::new(columns)),
         "String" if setting.section == "data" || matches!(setting.name, "adapter" | "out") => {
             ("PATH", ValueParser::new(text))
         }
@@ -104,6 +105,17 @@ fn whole_number(given: &str) -> Result<toml::Value, String> {
 fn list(given: &str) -> Result<toml::Value, String> {
     let items = given.split(',').map(str::trim).filter(|item| !item.is_empty());
     Ok(toml::Value::Array(items.map(|item| toml::Value::String(item.into())).collect()))
+}
+
+fn columns(given: &str) -> Result<toml::Value, String> {
+    let pair = |pair: &str| {
+        let (field, column) = pair.split_once('=')?;
+        Some((field.trim().to_string(), toml::Value::String(column.trim().into())))
+    };
+    let pairs: Option<toml::Table> = given.split(',').map(pair).collect();
+    pairs
+        .map(toml::Value::Table)
+        .ok_or_else(|| "expected pairs such as prompt=question,completion=answer".into())
 }
 
 fn one(given: &str) -> Result<toml::Value, String> {

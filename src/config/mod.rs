@@ -5,12 +5,14 @@
 //! resulting [`Setting`] table.
 
 mod choices;
+mod columns;
 mod differences;
 mod generate;
 mod settings;
 #[cfg(feature = "engine")]
 mod validate;
 
+pub use columns::{Columns, Field};
 pub use differences::{Difference, differences};
 pub use generate::GenerateConfig;
 pub(crate) use settings::settings;
@@ -32,6 +34,8 @@ settings! {
         eval_fraction: f64 = 0.0; Look::of(Evaluation).first().called("Held-out share"),
         /// Shape of a row: auto, text, prompt-completion, alpaca, sharegpt, chat.
         shape: Shape = Shape::Auto; Look::NONE.called("Shape of a row"),
+        /// Columns of the file that hold a shape's fields under other names, as prompt=question,completion=answer.
+        columns: Option<Columns> = None,
         /// Longest row in tokens; longer rows are truncated at the end.
         max_length: usize = 1024; Look::of(Batches).first().called("Longest row"),
         /// Pack several short rows into one sequence, attention blocked between them.

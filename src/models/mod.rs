@@ -29,4 +29,4 @@ pub use host::{read_scalars, read_vector};
 pub use layers::{Adapters, EmbeddingNoise, Linear, LowRank, NormKind, Pass};
 pub use merged::MergedWeight;
 pub use params::{AnyTensor, NamedTensors, Param, ParamMut, Tape, add_all};
-pub use spec::{SUPPORTED, Spec};
+pub use spec::{SUPPORTED, Spec, is_known_architecture};

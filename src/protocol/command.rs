@@ -1,5 +1,6 @@
 //! What a page asks for.
 
+use super::HubAccess;
 use crate::config::{DataConfig, GenerateConfig, Run};
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +23,8 @@ pub enum Command {
         name: String,
         /// How rows are read.
         settings: DataConfig,
+        /// Seed of the split.
+        seed: u64,
     },
     /// Train the opened model on the data read last, into the folder `run.out`.
     Train {
@@ -135,6 +138,22 @@ pub enum Request {
     Figures {
         /// Its folder.
         key: String,
+    },
+    /// Copy a model of the hub into the store, going on where an earlier call broke off; answered by
+    /// [`Reply::Fetched`](super::Reply::Fetched), or by [`Reply::Choose`](super::Reply::Choose) where the
+    /// repository holds several GGUF files and `id` names none.
+    FetchModel {
+        /// `owner/name[@revision][:file.gguf]`
+        id: String,
+        /// From where.
+        hub: HubAccess,
+    },
+    /// Look for models on the hub, beside the work under way; answered by [`Reply::Found`](super::Reply::Found).
+    Search {
+        /// Part of a name.
+        text: String,
+        /// Where.
+        hub: HubAccess,
     },
     /// Hand out a stored file for saving; answered by [`Reply::File`](super::Reply::File).
     Give {

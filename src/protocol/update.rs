@@ -1,6 +1,8 @@
 //! What a page is told.
 
-use super::{Estimate, EvalMetrics, Event, Report, Sample, SettingProblem, Sign, StepMetrics, TrainSummary};
+use super::{
+    Estimate, EvalMetrics, Event, FoundModel, Report, Sample, SettingProblem, Sign, StepMetrics, TrainSummary,
+};
 use crate::config::Run;
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +47,22 @@ pub struct Stored {
     pub models: Vec<StoredFile>,
     /// Runs that began at least, the newest first.
     pub runs: Vec<StoredRun>,
+    /// What fetching or copying left half done.
+    #[serde(default)]
+    pub unfinished: Vec<Unfinished>,
+}
+
+/// A model of which a part is stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unfinished {
+    /// Its key.
+    pub key: String,
+    /// How people call it.
+    pub name: String,
+    /// Bytes so far.
+    pub n_bytes: u64,
+    /// Its name on the hub, where it can be gone on with.
+    pub hub_id: Option<String>,
 }
 
 /// A run in the session's store.
@@ -108,6 +126,9 @@ pub struct ModelCard {
     pub max_positions: usize,
     /// Whether it is made for conversations.
     pub has_chat_template: bool,
+    /// Its licence, where its files state one.
+    #[serde(default)]
+    pub license: Option<String>,
 }
 
 /// Data as a person wants to see it before a run.
@@ -117,8 +138,34 @@ pub struct DataView {
     pub name: String,
     /// What there is to say about it; of many problems the first.
     pub report: Report,
-    /// The first rows, token by token.
+    /// The first rows, as read and token by token.
     pub rows: Vec<ShownRow>,
+    /// The first rows that cannot be used, in the file's order.
+    #[serde(default)]
+    pub bad_rows: Vec<BadRow>,
+    /// Rows that training sees and those that it does not, after the split.
+    #[serde(default)]
+    pub split: Option<(usize, usize)>,
+}
+
+/// A row that cannot be used, as it stands in the file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BadRow {
+    /// Line in the file, or number of the row.
+    pub line: usize,
+    /// The line's text, cut short; nothing for formats without lines.
+    pub text: Option<String>,
+    /// What is wrong with it.
+    pub problems: Vec<String>,
+}
+
+/// A field of a row as it was read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShownField {
+    /// What it is: text, prompt, completion, or a speaker's role.
+    pub name: String,
+    /// Its text, cut short.
+    pub text: String,
 }
 
 /// A row as the model sees it.
@@ -126,6 +173,9 @@ pub struct DataView {
 pub struct ShownRow {
     /// Line in the file.
     pub line: usize,
+    /// Its fields as read.
+    #[serde(default)]
+    pub fields: Vec<ShownField>,
     /// Its tokens in order.
     pub tokens: Vec<ShownToken>,
 }
@@ -210,6 +260,29 @@ pub enum Reply {
     Memory {
         /// Bytes.
         n_bytes: u64,
+    },
+    /// A model of the hub is in the store.
+    Fetched {
+        /// Its key.
+        key: String,
+        /// Its name on the hub.
+        name: String,
+    },
+    /// One of these GGUF files has to be named.
+    Choose {
+        /// The repository, with its revision.
+        id: String,
+        /// What it holds; a file's key is its path there.
+        files: Vec<StoredFile>,
+    },
+    /// What a search found; not counted among the requests.
+    Found {
+        /// What was looked for.
+        text: String,
+        /// Small models first.
+        models: Vec<FoundModel>,
+        /// Why nothing could be found out.
+        problem: Option<String>,
     },
     /// A request is done.
     Done,

@@ -3,6 +3,7 @@
 
 mod data;
 mod forecast;
+mod models;
 mod speak;
 mod stored;
 
@@ -11,6 +12,7 @@ use crate::config::Run;
 use crate::data::read::MAX_UNPACKED_BYTES;
 use crate::device;
 use crate::estimate::{Rate, RowSize};
+use crate::hub::Kept;
 use crate::methods::MethodConfig;
 use crate::models::{ADAPTER_CONFIG, ADAPTER_MODEL, Adapter, Spec};
 use crate::protocol::{Command, Control, Event, ModelCard, StoredFile, TrainSummary, Trained, Update};
@@ -78,12 +80,12 @@ impl<S: Store> Session<S> {
     pub async fn handle(&mut self, command: Command, tell: Tell<'_>) -> Result<()> {
         match command {
             Command::OpenModel { key, name } => self.open_model(key, name, tell).await,
-            Command::ReadData { key, name, settings } => {
+            Command::ReadData { key, name, settings, seed } => {
                 let bytes = self.store.read_all(&key, MAX_UNPACKED_BYTES).await?;
                 let file = DataFile { name, bytes };
                 let tokenizer = &self.opened()?.tokenizer;
-                let (view, sizes) =
-                    data::view(&file, tokenizer, &settings, &mut |event| tell(Update::Event(event)))?;
+                let emit: super::Emit<'_> = &mut |event| tell(Update::Event(event));
+                let (view, sizes) = data::view(&file, tokenizer, &settings, seed, emit)?;
                 self.data = Some(Rows { key, file, sizes });
                 tell(Update::Data(Box::new(view)));
                 Ok(())
@@ -111,11 +113,18 @@ impl<S: Store> Session<S> {
     }
 
     async fn open_model(&mut self, key: String, name: String, tell: Tell<'_>) -> Result<()> {
-        let files = ModelFiles::open(&self.store, &key).await?;
-        let tokenizer = tokenizer_of(&files)?;
-        let spec = Spec::from_config(files.config())?;
-        let card = card(&files, &name, &tokenizer, &spec);
-        drop(files);
+        let opened = async {
+            let files = ModelFiles::open(&self.store, &key).await?;
+            let tokenizer = tokenizer_of(&files)?;
+            let spec = Spec::from_config(files.config())?;
+            let mut card = card(&files, &name, &tokenizer, &spec);
+            if let Some(kept) = models::kept(&self.store, &key, Kept::NOTE).await {
+                card.license = kept.license.or(card.license);
+            }
+            Ok((tokenizer, spec, card))
+        };
+        // The store's keys are the page's own affair: people know the names of their files.
+        let (tokenizer, spec, card) = opened.await.map_err(|error: Error| error.without_folder(&key))?;
         // Tokens and adapters of one model mean nothing to another.
         (self.speaker, self.data, self.tuned) = (None, None, None);
         self.model = Some(Opened { key, name, tokenizer, spec });
@@ -233,5 +242,6 @@ fn card<S: Store>(files: &ModelFiles<'_, S>, name: &str, tokenizer: &Tokenizer, 
         vocab_size: spec.vocab_size,
         max_positions: spec.max_positions,
         has_chat_template: tokenizer.has_chat_template(),
+        license: files.license().map(str::to_owned),
     }
 }

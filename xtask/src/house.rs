@@ -16,7 +16,7 @@ const MOST_WEIGHTS: u64 = 1_000_000;
 const LAYERS: &[&[&str]] = &[
     &["error"],
     &["config", "device", "store"],
-    &["tokenizer", "data", "ops", "methods", "protocol", "curves", "native"],
+    &["tokenizer", "data", "ops", "methods", "protocol", "curves", "hub", "native"],
     &["models"],
     &["generate"],
     &["objectives"],

@@ -1,24 +1,23 @@
 //! What the store holds between visits: models, and runs with where they began.
 
 use super::super::RUN_FILE;
+use super::models::{self, MODELS};
 use crate::config::Run;
 use crate::curves;
 use crate::models::ADAPTER_MODEL;
-use crate::protocol::{Event, Figures, Stored, StoredFile, StoredRun};
+use crate::protocol::{Event, Figures, Stored, StoredRun};
 use crate::store::folder::Folder;
 use crate::store::{Store, join};
 use crate::train::{CHECKPOINT, HasEvals, last_metrics, read_metrics, signs};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// Folder of all models.
-const MODELS: &str = "models";
 /// Folder of all runs.
 const RUNS: &str = "runs";
 /// In a run's folder: where it began.
 pub(super) const SOURCES_KEY: &str = "sources.json";
 /// Run files and sources are texts of a page; anything larger is not ours.
-const TEXT_LIMIT: u64 = 1 << 20;
+pub(super) const TEXT_LIMIT: u64 = 1 << 20;
 /// Longest name of a run, in characters.
 const LONGEST_NAME: usize = 100;
 /// Steps that show a long run's curve; more would only take time on their way.
@@ -63,25 +62,8 @@ impl Sources {
 
 /// Models and runs. A run without settings or sources, such as one that failed before its first step, is left out.
 pub(super) async fn list<S: Store>(store: &S) -> Result<Stored> {
-    Ok(Stored { models: models(store).await?, runs: runs(store).await? })
-}
-
-async fn models<S: Store>(store: &S) -> Result<Vec<StoredFile>> {
-    let mut models = Vec::new();
-    for (key, inner) in folders(store, MODELS).await? {
-        // A download under way is no model yet.
-        let whole: Vec<_> = inner.iter().filter(|key| !key.ends_with(".partial")).collect();
-        if whole.is_empty() {
-            continue;
-        }
-        let name = key.rsplit('/').next().unwrap_or_default().to_string();
-        let mut n_bytes = 0;
-        for key in whole {
-            n_bytes += store.size(key).await?.unwrap_or(0);
-        }
-        models.push(StoredFile { key, name, n_bytes });
-    }
-    Ok(models)
+    let (models, unfinished) = models::list(store).await?;
+    Ok(Stored { models, unfinished, runs: runs(store).await? })
 }
 
 async fn runs<S: Store>(store: &S) -> Result<Vec<StoredRun>> {
@@ -184,6 +166,9 @@ pub(super) async fn remove(store: &impl Store, key: &str) -> Result<()> {
     }
     for inner in store.list(&join(key, "")).await? {
         store.remove(&inner).await?;
+    }
+    for ending in models::BESIDE {
+        store.remove(&format!("{key}{ending}")).await?;
     }
     store.remove(key).await
 }

@@ -1,7 +1,7 @@
 //! The worker's loop: requests in, session, replies out.
 
 use crate::opfs::Opfs;
-use crate::{choose, executor, faults, fetch, import, post};
+use crate::{choose, executor, faults, fetch, hub, import, post};
 use attune::protocol::{Command, Control, Reply, Request};
 use attune::session::Session;
 use attune::{Error, Result};
@@ -37,6 +37,8 @@ fn receive(message: &JsValue) {
     let json = parts.first().and_then(JsValue::as_string).unwrap_or_default();
     match serde_json::from_str(&json) {
         Ok(Request::Stop) => STOP.set(true),
+        // Looking for models waits for no work.
+        Ok(Request::Search { text, hub }) => wasm_bindgen_futures::spawn_local(hub::search(text, hub)),
         Ok(request) => {
             let files = parts.into_iter().skip(1).filter_map(|part| part.dyn_into().ok()).collect();
             QUEUE.with_borrow_mut(|queue| queue.push_back((request, files)));
@@ -71,13 +73,15 @@ async fn work() {
     post::reply(&Reply::Ready { device });
     loop {
         let (request, files) = next().await;
+        STOP.set(false);
         let outcome = match request {
             Request::Work(command) => work_on(&mut session, command).await,
             Request::Import { folder } => import::import(&stored, &folder, &files).await,
             Request::Fetch { url, key } => fetch::fetch(&stored, &url, &key).await,
+            Request::FetchModel { id, hub } => hub::open(&stored, &id, &hub).await,
             Request::Give { key, name } => give(&stored, &key, name).await,
             // Heard on arrival.
-            Request::Stop => Ok(()),
+            Request::Stop | Request::Search { .. } => Ok(()),
         };
         match outcome {
             Ok(()) => post::reply(&Reply::Done),
@@ -86,8 +90,12 @@ async fn work() {
     }
 }
 
+/// Whether the page wants the work under way to end.
+pub fn is_stop_asked() -> bool {
+    STOP.get()
+}
+
 async fn work_on(session: &mut Session<Opfs>, command: Command) -> Result<()> {
-    STOP.set(false);
     let outcome = session
         .handle(command, &mut |update| {
             post::reply(&Reply::Update(update));
