@@ -4,18 +4,19 @@
 mod command;
 mod estimate;
 mod hub;
+mod lines;
 mod report;
 mod sign;
 mod update;
 
-pub use command::{Command, Prompt, Request, Turn, Voice};
+pub use command::{Command, Parcel, Prompt, Request, Turn, Voice};
 pub use estimate::{Advice, Estimate, Memory, RateFrom, SettingProblem, TimeEstimate};
 pub use hub::{FoundModel, HubAccess};
 pub use report::{Column, HeldOutReport, LengthBucket, Place, Report, SameContent, TokenReport};
 pub use sign::{Sign, SignKind};
 pub use update::{
-    Answer, BadRow, DataView, DeviceView, Figures, ModelCard, Reply, ShownField, ShownRow, ShownToken,
-    Stored, StoredFile, StoredRun, Trained, Unfinished, Update,
+    Answer, BadRow, DataView, DeviceView, Example, Examples, Figures, ModelCard, Reply, Returned, ShownField,
+    ShownRow, ShownToken, SourceChange, Stored, StoredFile, StoredRun, Trained, Unfinished, Update,
 };
 
 use serde::{Deserialize, Serialize};

@@ -16,6 +16,8 @@ mod data;
 mod encode;
 #[path = "suite/foreign_tokens.rs"]
 mod foreign_tokens;
+#[path = "suite/home.rs"]
+mod home;
 #[path = "suite/live.rs"]
 mod live;
 #[path = "suite/load.rs"]

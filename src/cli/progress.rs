@@ -1,7 +1,7 @@
 //! Events for the reader at hand: JSON lines for a program, bars on a terminal, plain lines in a log.
 
 use super::paint;
-use attune::protocol::{Estimate, EvalMetrics, Event, Sample, StepMetrics, TrainSummary};
+use attune::protocol::{Estimate, Event, Sample, StepMetrics, TrainSummary};
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -67,7 +67,7 @@ impl Progress {
             Event::Data(report) => self.say(report.to_string().trim_end()),
             Event::Estimate(estimate) => self.say(&estimate_text(estimate)),
             Event::Step(step) => self.step(step),
-            Event::Eval(eval) => self.say(&eval_line(eval)),
+            Event::Eval(eval) => self.say(&eval.to_string()),
             Event::Sample(sample) => self.say(&sample_text(sample)),
             Event::Sign(sign) => self.say(&format!("note: {sign}")),
             Event::Checkpoint { step, path, best } => {
@@ -140,16 +140,12 @@ impl Progress {
             step.total_steps - step.step.min(step.total_steps),
             since.elapsed(),
         );
-        let figures = format!("loss {:.4}  {:.0} tokens/s", step.loss, step.tokens_per_sec);
         if self.audience == Audience::Terminal {
             let bar = self.bar_for("training", step.total_steps as u64, "{wide_bar} {pos}/{len}  {msg}");
             bar.set_position(step.step as u64);
-            bar.set_message(format!("{figures}  {left}"));
+            bar.set_message(format!("loss {:.4}  {:.0} tokens/s  {left}", step.loss, step.tokens_per_sec));
         } else if ends || self.due() {
-            eprintln!(
-                "step {}/{}  epoch {:.2}  {figures}  lr {:.2e}  grad norm {:.3}  {left}",
-                step.step, step.total_steps, step.epoch, step.lr, step.grad_norm
-            );
+            eprintln!("{step}  {left}");
         }
     }
 
@@ -213,20 +209,6 @@ fn progress_line(task: &str, done: u64, total: u64) -> String {
         0 => format!("{task}: {:.1} MB so far", done as f64 / 1e6),
         total => format!("{task}: {} %", 100 * done.min(total) / total),
     }
-}
-
-fn eval_line(eval: &EvalMetrics) -> String {
-    let accuracy = eval
-        .eval_accuracy
-        .map_or_else(String::new, |accuracy| format!(", accuracy {:.1} %", 100.0 * accuracy));
-    format!(
-        "step {}: held-out loss {:.4}, perplexity {:.3}, token accuracy {:.1} % of {}{accuracy}",
-        eval.step,
-        eval.eval_loss,
-        eval.eval_perplexity,
-        100.0 * eval.eval_token_accuracy,
-        eval.n_targets
-    )
 }
 
 /// Prompt and answer, each shortened to what a terminal has room for.

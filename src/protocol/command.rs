@@ -79,9 +79,54 @@ pub enum Command {
         /// The name.
         name: String,
     },
-    /// Put the files of the last run's adapter into one archive; answered by
+    /// Make a file of the last run's result, to be taken home; answered by
     /// [`Update::Packed`](super::Update::Packed).
-    Pack,
+    Pack {
+        /// Which.
+        parcel: Parcel,
+    },
+    /// Take in what was taken home: an adapter, a run file or the archive of a run, whose files lie in a new folder
+    /// of the runs. Answered by [`Update::Returned`](super::Update::Returned) and, where an adapter came,
+    /// [`Update::Trained`](super::Update::Trained). What is refused is removed.
+    BringBack {
+        /// The folder.
+        folder: String,
+    },
+    /// Show rows of the data read last as prompts with their answers, rows that a run holds out where it holds out
+    /// any; answered by [`Update::Examples`](super::Update::Examples).
+    Examples {
+        /// The run.
+        run: Box<Run>,
+    },
+}
+
+/// What can be taken home in one file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Parcel {
+    /// The adapter as PEFT's folder.
+    Adapter,
+    /// The tuned model as transformers' folder.
+    Merged,
+    /// Settings, figures and adapter: a run that can be brought back.
+    Run,
+    /// The figures as a table.
+    Csv,
+    /// The figures as lines.
+    Log,
+}
+
+impl Parcel {
+    /// Name of the file.
+    pub fn file_name(self) -> &'static str {
+        match self {
+            Self::Adapter => "adapter.zip",
+            Self::Merged => "merged.zip",
+            Self::Run => "run.zip",
+            Self::Csv => "metrics.csv",
+            Self::Log => "training-log.txt",
+        }
+    }
 }
 
 /// What a continuation follows.

@@ -1,7 +1,8 @@
 //! What a page is told.
 
 use super::{
-    Estimate, EvalMetrics, Event, FoundModel, Report, Sample, SettingProblem, Sign, StepMetrics, TrainSummary,
+    Estimate, EvalMetrics, Event, FoundModel, Prompt, Report, Sample, SettingProblem, Sign, StepMetrics,
+    TrainSummary,
 };
 use crate::config::Run;
 use serde::{Deserialize, Serialize};
@@ -25,7 +26,7 @@ pub enum Update {
     },
     /// A continuation is complete.
     Answer(Answer),
-    /// An archive was written.
+    /// A file to be taken home was written.
     Packed(StoredFile),
     /// What a run would need.
     Estimated {
@@ -34,6 +35,10 @@ pub enum Update {
         /// `None` where settings are wrong or no model is opened.
         estimate: Option<Box<Estimate>>,
     },
+    /// What was taken home came back.
+    Returned(Box<Returned>),
+    /// Rows as prompts with their answers.
+    Examples(Examples),
     /// What is stored.
     Stored(Stored),
     /// A run's curves, asked for by [`Request::Figures`](super::Request::Figures).
@@ -72,7 +77,7 @@ pub struct StoredRun {
     pub run: Run,
     /// Key of the model it began with.
     pub model: String,
-    /// Key of its rows.
+    /// Key of its rows; empty for a run that was brought back without them.
     pub data: String,
     /// Its number among the runs of this store, from 1; 0 where it has none.
     pub number: usize,
@@ -220,6 +225,48 @@ pub struct Answer {
     pub n_tokens: usize,
     /// Wall time without loading.
     pub duration_secs: f64,
+}
+
+/// What came back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Returned {
+    /// The settings, where a run file came.
+    pub settings: Option<Run>,
+    /// The run that the store now holds, where an adapter came.
+    pub run: Option<StoredRun>,
+    /// What the files name and the session has not open.
+    pub differences: Vec<SourceChange>,
+}
+
+/// Something that was otherwise when a run was made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceChange {
+    /// Key in the run file: `model` or `data.path`.
+    pub what: String,
+    /// Its name then.
+    pub then: String,
+    /// Its name now; `None` where nothing is open.
+    pub now: Option<String>,
+}
+
+/// Rows to try a model with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Examples {
+    /// A few rows.
+    pub rows: Vec<Example>,
+    /// Whether the run does not train on them.
+    pub is_held_out: bool,
+}
+
+/// A row as a question and its answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Example {
+    /// Line in the file.
+    pub line: usize,
+    /// What stands before the answer.
+    pub prompt: Prompt,
+    /// The answer.
+    pub expected: String,
 }
 
 /// Where the page's worker computes.

@@ -1,9 +1,12 @@
 //! A session that lives between commands: it owns store, model, tokenizer and data, and is what a page's worker
 //! drives.
 
+mod back;
 mod data;
+mod examples;
 mod forecast;
 mod models;
+mod parcel;
 mod speak;
 mod stored;
 
@@ -18,7 +21,7 @@ use crate::models::{ADAPTER_CONFIG, ADAPTER_MODEL, Adapter, Spec};
 use crate::protocol::{Command, Control, Event, ModelCard, StoredFile, TrainSummary, Trained, Update};
 use crate::store::folder::Folder;
 use crate::store::model_files::ModelFiles;
-use crate::store::{Store, join, zip};
+use crate::store::{Store, join};
 use crate::tokenizer::Tokenizer;
 use crate::train::{CHECKPOINT, METRICS_KEY, Start, load_newest};
 use crate::{Error, Result};
@@ -29,9 +32,6 @@ use stored::{SOURCES_KEY, Sources};
 
 /// Where updates go; the answer may ask to stop.
 pub type Tell<'a> = &'a mut dyn FnMut(Update) -> Control;
-
-/// The archive of [`Command::Pack`], in the run's folder.
-const ARCHIVE: &str = "adapter.zip";
 
 /// Store, model, data and the last run's result.
 pub struct Session<S> {
@@ -104,7 +104,9 @@ impl<S: Store> Session<S> {
             }
             Command::Remove { key } => stored::remove(&self.store, &key).await,
             Command::Rename { key, name } => stored::rename(&self.store, &key, &name).await,
-            Command::Pack => self.pack(tell).await,
+            Command::Pack { parcel } => self.pack(parcel, tell).await,
+            Command::BringBack { folder } => self.bring_back(&folder, tell).await,
+            Command::Examples { run } => self.examples(&run, tell),
         }
     }
 
@@ -154,8 +156,8 @@ impl<S: Store> Session<S> {
             tell(Update::Event(event))
         };
         let rows = prepare(&run, &data.file, None, &opened.tokenizer, &mut emit)?;
-        let work =
-            Work { run: &run, files: &files, tokenizer: &opened.tokenizer, adapter: None, store: &out };
+        let adapter = adapter_of(&self.store, &run).await?;
+        let work = Work { run: &run, files: &files, tokenizer: &opened.tokenizer, adapter, store: &out };
         let beside = [(SOURCES_KEY, sources.to_json()?)];
         let outcome = train_with(work, rows, start, &beside, &mut emit).await;
         drop(files);
@@ -175,8 +177,12 @@ impl<S: Store> Session<S> {
         run.model.clone_from(&opened.name);
         let files = ModelFiles::open(&self.store, &opened.key).await?;
         let mut emit = |event| tell(Update::Event(event));
-        let mut model = load_model(&self.device, &files, None, &mut emit).await?;
-        model.attach(&run.method, run.seed)?;
+        let adapter = adapter_of(&self.store, &run).await?;
+        let is_continued = adapter.is_some();
+        let mut model = load_model(&self.device, &files, adapter, &mut emit).await?;
+        if !is_continued {
+            model.attach(&run.method, run.seed)?;
+        }
         let out = Folder::new(&self.store, &run.out);
         let mut note = |message| _ = emit(Event::Note { message });
         let device = device::open(&self.device)?;
@@ -213,16 +219,13 @@ impl<S: Store> Session<S> {
         tell(Update::Trained(Trained { summary, files, is_adapter }));
         Ok(())
     }
+}
 
-    async fn pack(&mut self, tell: Tell<'_>) -> Result<()> {
-        let Some(run) = &self.tuned else {
-            return Err(Error::input("adapter", "there is none", "a run that left a result"));
-        };
-        let key = join(&run.out, ARCHIVE);
-        zip::write(&self.store, &run.out, &[ADAPTER_CONFIG, ADAPTER_MODEL], &key).await?;
-        let n_bytes = self.store.size(&key).await?.unwrap_or(0);
-        tell(Update::Packed(StoredFile { key, name: ARCHIVE.into(), n_bytes }));
-        Ok(())
+/// The adapter that a run continues from, where it names one: a folder of the store, as any run's.
+async fn adapter_of(store: &impl Store, run: &Run) -> Result<Option<Adapter>> {
+    match &run.adapter {
+        Some(folder) => Ok(Some(Adapter::load(store, folder).await?)),
+        None => Ok(None),
     }
 }
 

@@ -74,7 +74,7 @@ await test(async opened => {
   await page.locator('summary', { hasText: 'Sampling' }).click();
   await opened.set({ max_new_tokens: 8 });
   await page.click('#ask-both');
-  await page.waitForFunction(() => document.querySelector('#said-base').textContent !== '');
+  await page.waitForFunction(() => document.querySelector('#said-base')?.textContent);
   await page.waitForSelector('#ask-both:not(:disabled)');
   const said = { tuned: await page.locator('#said-tuned').textContent(), base: await page.locator('#said-base').textContent() };
   await see('5-try');

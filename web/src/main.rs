@@ -19,6 +19,8 @@ mod served;
 #[cfg(target_arch = "wasm32")]
 mod state;
 #[cfg(target_arch = "wasm32")]
+mod talk;
+#[cfg(target_arch = "wasm32")]
 mod units;
 #[cfg(target_arch = "wasm32")]
 mod views;

@@ -1,10 +1,11 @@
 //! What the page knows.
 
 use crate::form::Bad;
+use crate::talk::Talk;
 use attune::config::{GenerateConfig, Run};
 use attune::protocol::{
-    DataView, DeviceView, Estimate, EvalMetrics, Event, ModelCard, Reply, SettingProblem, StepMetrics,
-    Stored, StoredRun, Trained, Update, Voice,
+    DataView, DeviceView, Estimate, EvalMetrics, Event, ModelCard, Reply, Returned, SettingProblem,
+    StepMetrics, Stored, StoredFile, StoredRun, Trained, Update,
 };
 use leptos::prelude::{Update as _, *};
 
@@ -117,11 +118,12 @@ pub struct Page {
     pub evals: RwSignal<Vec<EvalMetrics>>,
     pub trained: RwSignal<Option<Trained>>,
     pub sampling: RwSignal<GenerateConfig>,
-    /// Continuations under way and done, one a voice.
-    pub base_text: RwSignal<String>,
-    pub tuned_text: RwSignal<String>,
-    /// Who speaks at the moment, and who is to come.
-    pub speaking: RwSignal<Vec<Voice>>,
+    /// The conversation.
+    pub talk: Talk,
+    /// Files made to be taken home.
+    pub packed: RwSignal<Vec<StoredFile>>,
+    /// What was brought back last.
+    pub returned: RwSignal<Option<Returned>>,
 }
 
 impl Page {
@@ -151,9 +153,9 @@ impl Page {
             evals: RwSignal::new(Vec::new()),
             trained: RwSignal::new(None),
             sampling: RwSignal::new(GenerateConfig::default()),
-            base_text: RwSignal::new(String::new()),
-            tuned_text: RwSignal::new(String::new()),
-            speaking: RwSignal::new(Vec::new()),
+            talk: Talk::new(),
+            packed: RwSignal::new(Vec::new()),
+            returned: RwSignal::new(None),
         }
     }
 
@@ -196,7 +198,7 @@ impl Page {
         self.progress.set(None);
         let view = self.asked.try_update(|asked| (!asked.is_empty()).then(|| asked.remove(0))).flatten()?;
         if view == View::Try {
-            self.speaking.update(|speaking| _ = (!speaking.is_empty()).then(|| speaking.remove(0)));
+            self.talk.ended();
         }
         Some(view)
     }
@@ -206,32 +208,40 @@ impl Page {
             Update::Event(event) => self.event(event),
             Update::Model(card) => {
                 self.importing.set(None);
+                self.talk.begin(card.has_chat_template);
                 self.model.set(Some(card));
                 self.data.set(None);
+                // An adapter of another model.
+                self.run.update(|run| run.adapter = None);
                 self.forget_run();
             }
             Update::Data(view) => {
                 self.data.set(Some(*view));
+                self.talk.examples.set(None);
                 if let Some(run) = self.returning.try_update(Option::take).flatten() {
                     self.return_to(run);
                 }
             }
             Update::Trained(trained) => {
+                if let Some(run) = self.returning.try_update(Option::take).flatten() {
+                    self.return_to(run);
+                }
                 self.trained.set(Some(trained));
                 self.phase.set(Phase::Done);
             }
-            Update::Text { piece } => {
-                match self.speaking.with_untracked(|speaking| speaking.first().copied()) {
-                    Some(Voice::Tuned) => self.tuned_text.update(|text| text.push_str(&piece)),
-                    _ => self.base_text.update(|text| text.push_str(&piece)),
-                }
-            }
+            Update::Text { piece } => self.talk.hear(&piece),
+            Update::Answer(answer) => self.talk.answered(answer),
+            Update::Examples(examples) => self.talk.show(examples),
             Update::Estimated { problems, estimate } => {
                 self.problems.set(problems);
                 self.estimate.set(estimate.map(|estimate| *estimate));
             }
             Update::Stored(stored) => self.stored.set(stored),
-            Update::Answer(_) | Update::Packed(_) => {}
+            Update::Packed(file) => self.packed.update(|packed| {
+                packed.retain(|earlier| earlier.key != file.key);
+                packed.push(file);
+            }),
+            Update::Returned(returned) => self.returned(*returned),
         }
     }
 
@@ -268,6 +278,21 @@ impl Page {
         self.begun.set(Some(run));
     }
 
+    /// Settings are in force at once; a run is shown like the last one.
+    fn returned(&self, returned: Returned) {
+        if let Some(settings) = &returned.settings {
+            self.run.set(settings.clone());
+        }
+        if let Some(stored) = &returned.run {
+            self.forget_run();
+            let settings = returned.settings.clone().unwrap_or_else(|| self.run.get_untracked());
+            self.return_to(stored.clone());
+            // Another run does not go into this one's folder, and is no continuation unless asked for.
+            self.run.set(settings);
+        }
+        self.returned.set(Some(returned));
+    }
+
     /// Figures and result of the last run are no longer those of what is chosen.
     pub fn forget_run(&self) {
         self.phase.set(Phase::Idle);
@@ -276,7 +301,8 @@ impl Page {
         self.evals.set(Vec::new());
         self.trained.set(None);
         self.notes.set(Vec::new());
-        self.base_text.set(String::new());
-        self.tuned_text.set(String::new());
+        self.talk.clear();
+        self.packed.set(Vec::new());
+        self.returned.set(None);
     }
 }

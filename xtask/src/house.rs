@@ -54,7 +54,7 @@ const OS_PATHS: &[&str] = &[
 pub fn check() -> Result<usize> {
     let root = crate::root();
     let mut files = Vec::new();
-    for folder in ["src", "xtask/src", "tests", "web/src", "web/worker/src"] {
+    for folder in ["src", "xtask/src", "tests", "web/src", "web/worker/src", "web/worker/tests"] {
         rust_files(&root.join(folder), &mut files)?;
     }
     files.sort();

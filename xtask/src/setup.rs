@@ -26,6 +26,8 @@ pub enum WasmToolchain {
 }
 
 const WASM: &str = "wasm32-unknown-unknown";
+/// Seconds for all tests in the browser together.
+const TEST_SECS: &str = "300";
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 const DEBIAN_STD: &str = "/usr/lib/rustlib/src/rust/library/Cargo.toml";
 
@@ -56,6 +58,19 @@ impl WasmToolchain {
         let mut command = crate::process::cargo(["check", "--release", "--locked", "--target", WASM]);
         command.args(["--package", "attune-web", "--package", "attune-worker"]);
         self.set(&mut command);
+        command
+    }
+
+    /// `cargo test` of the page's worker in the browser that `driver` drives; what the page's own build compiles of
+    /// it is compiled once.
+    pub fn test(&self, runner: &Path, driver: &Path) -> Command {
+        let mut command = crate::process::cargo(["test", "--release", "--locked", "--target", WASM]);
+        command.args(["--package", "attune-worker", "--test", "in_browser"]);
+        self.set(&mut command);
+        command
+            .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER", runner)
+            .env("CHROMEDRIVER", driver)
+            .env("WASM_BINDGEN_TEST_TIMEOUT", TEST_SECS);
         command
     }
 

@@ -23,7 +23,8 @@ const LONGEST_NAME: usize = 100;
 /// Steps that show a long run's curve; more would only take time on their way.
 const MOST_STEPS: usize = 2000;
 
-/// Keys of what a run began with, and what it is called; its run file knows names of files only.
+/// Keys of what a run began with, and what it is called; its run file knows names of files only. `data` is empty for
+/// a run that was brought back: its rows are elsewhere.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Sources {
     model: String,
@@ -86,6 +87,12 @@ async fn folders<S: Store>(store: &S, folder: &str) -> Result<Vec<(String, Vec<S
         }
     }
     Ok(folders)
+}
+
+/// The run in the folder `out`, as [`list`] tells it.
+pub(super) async fn run_in<S: Store>(store: &S, out: &str) -> Result<Option<StoredRun>> {
+    let keys = store.list(&join(out, "")).await?;
+    run(store, out.into(), &keys).await
 }
 
 async fn run<S: Store>(store: &S, out: String, keys: &[String]) -> Result<Option<StoredRun>> {

@@ -122,9 +122,12 @@ fn go_back(page: Page, stored: StoredRun) {
     let StoredRun { run, model, data, is_done, .. } = stored.clone();
     model::open(page, model, run.model.clone());
     page.returning.set(Some(stored));
-    let name = run.data.path.clone().unwrap_or_default();
-    page.rows.set(Some(Source { key: data.clone(), name: name.clone() }));
-    client::work(page, View::Train, Command::ReadData { key: data, name, settings: run.data.clone() });
+    // A run that was brought back has its rows elsewhere.
+    if !data.is_empty() {
+        let name = run.data.path.clone().unwrap_or_default();
+        page.rows.set(Some(Source { key: data.clone(), name: name.clone() }));
+        client::work(page, View::Train, Command::ReadData { key: data, name, settings: run.data.clone() });
+    }
     if is_done {
         client::work(page, View::Train, Command::Reopen { run: Box::new(run) });
     }

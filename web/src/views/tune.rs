@@ -50,8 +50,10 @@ pub fn Tune(page: Page) -> impl IntoView {
     };
     view! {
         <p class="lead">{t("Defaults are those of Hugging Face's Trainer and PEFT. Every setting is one of the run file.")}</p>
+        <super::take_home::Continues page />
         <Needs page />
         {move || Group::ALL.into_iter().map(group).collect_view()}
+        <super::take_home::BringBack page view=View::Tune />
         <Next page to=View::Train when=Signal::derive(move || crate::forecast::to_mend(page).is_empty()) />
         {move || mend_first(page)}
     }

@@ -13,9 +13,17 @@ use wasm_bindgen::{JsCast, JsValue};
 use web_sys::{File, MessageEvent};
 
 thread_local! {
-    static QUEUE: RefCell<VecDeque<(Request, Vec<File>)>> = const { RefCell::new(VecDeque::new()) };
+    static QUEUE: RefCell<VecDeque<Asked>> = const { RefCell::new(VecDeque::new()) };
     static WAITING: RefCell<Option<Waker>> = const { RefCell::new(None) };
     static STOP: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A request that waits for its turn.
+struct Asked {
+    request: Request,
+    files: Vec<File>,
+    /// Whether a stop came before its turn.
+    is_stopped: bool,
 }
 
 /// Listens to the page and starts the loop.
@@ -31,17 +39,25 @@ pub fn begin() {
     }
 }
 
-/// A stop is heard at once; everything else waits for its turn.
+/// A stop is heard at once; everything else waits for its turn. Who stops a voice wants the next one to be silent
+/// too.
 fn receive(message: &JsValue) {
     let parts: Vec<JsValue> = js_sys::Array::from(message).to_vec();
     let json = parts.first().and_then(JsValue::as_string).unwrap_or_default();
     match serde_json::from_str(&json) {
-        Ok(Request::Stop) => STOP.set(true),
+        Ok(Request::Stop) => {
+            STOP.set(true);
+            QUEUE.with_borrow_mut(|queue| {
+                for asked in queue {
+                    asked.is_stopped |= matches!(asked.request, Request::Work(Command::Generate { .. }));
+                }
+            });
+        }
         // Looking for models waits for no work.
         Ok(Request::Search { text, hub }) => wasm_bindgen_futures::spawn_local(hub::search(text, hub)),
         Ok(request) => {
             let files = parts.into_iter().skip(1).filter_map(|part| part.dyn_into().ok()).collect();
-            QUEUE.with_borrow_mut(|queue| queue.push_back((request, files)));
+            QUEUE.with_borrow_mut(|queue| queue.push_back(Asked { request, files, is_stopped: false }));
             if let Some(waker) = WAITING.take() {
                 waker.wake();
             }
@@ -52,7 +68,7 @@ fn receive(message: &JsValue) {
     }
 }
 
-async fn next() -> (Request, Vec<File>) {
+async fn next() -> Asked {
     std::future::poll_fn(|context| match QUEUE.with_borrow_mut(VecDeque::pop_front) {
         Some(request) => Poll::Ready(request),
         None => {
@@ -72,9 +88,10 @@ async fn work() {
     let mut session = Session::new(stored.clone(), device.name.clone());
     post::reply(&Reply::Ready { device });
     loop {
-        let (request, files) = next().await;
+        let Asked { request, files, is_stopped } = next().await;
         STOP.set(false);
         let outcome = match request {
+            _ if is_stopped => Err(Error::Interrupted("the answer".into())),
             Request::Work(command) => work_on(&mut session, command).await,
             Request::Import { folder } => import::import(&stored, &folder, &files).await,
             Request::Fetch { url, key } => fetch::fetch(&stored, &url, &key).await,
