@@ -10,10 +10,12 @@ mod house;
 mod licenses;
 mod page;
 mod process;
+mod remember;
 mod serve;
 mod setup;
 mod test;
 mod tools;
+mod worker;
 
 use clap::{Parser, Subcommand};
 use std::path::{Path, PathBuf};
