@@ -8,8 +8,8 @@ mod update;
 pub use command::{Command, Prompt, Request, Turn, Voice};
 pub use report::{HeldOutReport, LengthBucket, Place, Report, SameContent, TokenReport};
 pub use update::{
-    Answer, DataView, DeviceView, ModelCard, Reply, ShownRow, ShownToken, Stored, StoredFile, StoredRun,
-    Trained, Update,
+    Answer, DataView, DeviceLimits, DeviceView, ModelCard, Reply, ShownRow, ShownToken, Stored, StoredFile,
+    StoredRun, Trained, Update,
 };
 
 use serde::{Deserialize, Serialize};

@@ -10,7 +10,7 @@ use crate::config::Run;
 use crate::data::read::MAX_UNPACKED_BYTES;
 use crate::device;
 use crate::methods::MethodConfig;
-use crate::models::{ADAPTER_CONFIG, ADAPTER_MODEL, Adapter, Spec};
+use crate::models::{ADAPTER_CONFIG, ADAPTER_MODEL, Adapter, Spec, refuse_too_large};
 use crate::protocol::{Command, Control, Event, ModelCard, StoredFile, TrainSummary, Trained, Update};
 use crate::store::folder::Folder;
 use crate::store::model_files::ModelFiles;
@@ -104,6 +104,9 @@ impl<S: Store> Session<S> {
         let files = ModelFiles::open(&self.store, &key).await?;
         let tokenizer = tokenizer_of(&files)?;
         let card = card(&files, &name, &tokenizer)?;
+        if let Some(max_bytes) = device::max_tensor_bytes(&device::open(&self.device)?) {
+            refuse_too_large(&files, &self.device, max_bytes)?;
+        }
         drop(files);
         // Tokens and adapters of one model mean nothing to another.
         (self.speaker, self.data, self.tuned) = (None, None, None);
