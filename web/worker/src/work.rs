@@ -20,7 +20,6 @@ thread_local! {
 
 /// Listens to the page and starts the loop.
 pub fn begin() {
-    console_error_panic_hook::set_once();
     faults::listen();
     let on_message = Closure::<dyn FnMut(MessageEvent)>::new(|event: MessageEvent| receive(&event.data()));
     post::scope().set_onmessage(Some(on_message.as_ref().unchecked_ref()));
@@ -67,6 +66,9 @@ async fn work() {
         Err(error) => return fail(error.to_string(), false),
     };
     let device = choose::choose().await;
+    if device.name == "webgpu" {
+        faults::watch();
+    }
     let mut session = Session::new(stored.clone(), device.name.clone());
     post::reply(&Reply::Ready { device });
     loop {
@@ -88,21 +90,12 @@ async fn work() {
 
 async fn work_on(session: &mut Session<Opfs>, command: Command) -> Result<()> {
     STOP.set(false);
-    let outcome = session
+    session
         .handle(command, &mut |update| {
             post::reply(&Reply::Update(update));
-            if STOP.get() || faults::is_there() { Control::Stop } else { Control::Continue }
+            if STOP.get() { Control::Stop } else { Control::Continue }
         })
-        .await;
-    match faults::take() {
-        None => outcome,
-        Some(fault) => Err(Error::Device {
-            device: "webgpu".into(),
-            problem: fault,
-            advice: "values since then are wrong; reload the page, and choose the CPU if it happens again"
-                .into(),
-        }),
-    }
+        .await
 }
 
 async fn give(stored: &Opfs, key: &str, name: String) -> Result<()> {
