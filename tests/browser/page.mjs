@@ -52,7 +52,7 @@ async function testOn(device, body, prepare) {
     args: ['--no-sandbox', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync', ...(device === 'webgpu' ? SOFTWARE_GPU : [])],
   });
   const opened = new Opened(await context.newPage(), work, device);
-  if (prepare) opened.page.on('worker', worker => worker.evaluate(prepare));
+  if (prepare) opened.page.on('worker', worker => worker.evaluate(prepare).catch(() => {}));
   try {
     await opened.start();
     const result = await body(opened);
