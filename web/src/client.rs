@@ -155,7 +155,7 @@ fn died(page: Page, device: &Device, message: &str) {
         worker.terminate();
     }
     // The one thing that a wasm program cannot say itself.
-    let message = match message.contains("unreachable") || message.contains("RangeError") {
+    let message = match message.ends_with("RuntimeError: unreachable") || message.contains("RangeError") {
         true => t("memory may have run out; a smaller batch_size or max_length needs less"),
         false => message.to_string(),
     };
