@@ -15,8 +15,9 @@ pub use hub::{FoundModel, HubAccess};
 pub use report::{Column, HeldOutReport, LengthBucket, Place, Report, SameContent, TokenReport};
 pub use sign::{Sign, SignKind};
 pub use update::{
-    Answer, BadRow, DataView, DeviceView, Example, Examples, Figures, ModelCard, Reply, Returned, ShownField,
-    ShownRow, ShownToken, SourceChange, Stored, StoredFile, StoredRun, Trained, Unfinished, Update,
+    Answer, BadRow, DataView, DeviceLimits, DeviceView, Example, Examples, Figures, ModelCard, Reply,
+    Returned, ShownField, ShownRow, ShownToken, SourceChange, Stored, StoredFile, StoredRun, Trained,
+    Unfinished, Update,
 };
 
 use serde::{Deserialize, Serialize};

@@ -278,6 +278,18 @@ pub struct DeviceView {
     pub description: String,
     /// Why it is not the first choice, where it is not.
     pub reason: Option<String>,
+    /// What it takes at most, where it says so.
+    #[serde(default)]
+    pub limits: Option<DeviceLimits>,
+}
+
+/// What a GPU takes at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceLimits {
+    /// Bytes of one buffer.
+    pub max_buffer_bytes: u64,
+    /// Bytes of one tensor: what a kernel can be given of a buffer.
+    pub max_tensor_bytes: u64,
 }
 
 /// What the page's worker answers.
@@ -339,5 +351,10 @@ pub enum Reply {
         message: String,
         /// Whether a stop was asked for and this is its end.
         is_stop: bool,
+    },
+    /// The worker cannot go on, whatever it was doing: its device or its memory is lost. A new one can.
+    Gone {
+        /// What happened.
+        message: String,
     },
 }

@@ -17,7 +17,7 @@ use crate::device;
 use crate::estimate::{Rate, RowSize};
 use crate::hub::Kept;
 use crate::methods::MethodConfig;
-use crate::models::{ADAPTER_CONFIG, ADAPTER_MODEL, Adapter, Spec};
+use crate::models::{ADAPTER_CONFIG, ADAPTER_MODEL, Adapter, Spec, refuse_too_large};
 use crate::protocol::{Command, Control, Event, ModelCard, StoredFile, TrainSummary, Trained, Update};
 use crate::store::folder::Folder;
 use crate::store::model_files::ModelFiles;
@@ -122,6 +122,9 @@ impl<S: Store> Session<S> {
             let mut card = card(&files, &name, &tokenizer, &spec);
             if let Some(kept) = models::kept(&self.store, &key, Kept::NOTE).await {
                 card.license = kept.license.or(card.license);
+            }
+            if let Some(max_bytes) = device::max_tensor_bytes(&device::open(&self.device)?) {
+                refuse_too_large(&files, &self.device, max_bytes)?;
             }
             Ok((tokenizer, spec, card))
         };

@@ -172,7 +172,8 @@ impl Page {
             Reply::Loading { done, total } => self.worker.set(Worker::Loading { done, total }),
             Reply::Ready { device } => self.worker.set(Worker::Ready(device)),
             Reply::Update(update) => self.update(update),
-            Reply::File { .. } => {}
+            // The client hears of a worker's end.
+            Reply::File { .. } | Reply::Gone { .. } => {}
             Reply::Done => _ = self.ended(),
             Reply::Failed { message, is_stop } => {
                 // Without a request under way it is the worker's own start that failed.
@@ -291,6 +292,21 @@ impl Page {
             self.run.set(settings);
         }
         self.returned.set(Some(returned));
+    }
+
+    /// A new worker knows nothing of what the last one had open; what is stored it will tell.
+    pub fn forget_worker(&self) {
+        self.asked.set(Vec::new());
+        self.talk.speaking.set(Vec::new());
+        self.progress.set(None);
+        self.failure.set(None);
+        self.importing.set(None);
+        self.returning.set(None);
+        self.model.set(None);
+        self.source.set(None);
+        self.data.set(None);
+        self.rows.set(None);
+        self.forget_run();
     }
 
     /// Figures and result of the last run are no longer those of what is chosen.

@@ -44,3 +44,8 @@ pub async fn wait<T: JsCast>(promise: js_sys::Promise, action: &'static str, pat
     let value = JsFuture::from(promise).await.map_err(|error| io(action, path, &error))?;
     Ok(value.unchecked_into())
 }
+
+/// A text that `worker.js` left in the worker's global object.
+pub fn global(name: &str) -> Option<String> {
+    js_sys::Reflect::get(&js_sys::global(), &name.into()).ok()?.as_string()
+}

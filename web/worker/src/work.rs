@@ -28,7 +28,6 @@ struct Asked {
 
 /// Listens to the page and starts the loop.
 pub fn begin() {
-    console_error_panic_hook::set_once();
     faults::listen();
     let on_message = Closure::<dyn FnMut(MessageEvent)>::new(|event: MessageEvent| receive(&event.data()));
     post::scope().set_onmessage(Some(on_message.as_ref().unchecked_ref()));
@@ -85,6 +84,9 @@ async fn work() {
         Err(error) => return fail(error.to_string(), false),
     };
     let device = choose::choose().await;
+    if device.name == "webgpu" {
+        faults::watch();
+    }
     let mut session = Session::new(stored.clone(), device.name.clone());
     post::reply(&Reply::Ready { device });
     loop {
@@ -113,21 +115,12 @@ pub fn is_stop_asked() -> bool {
 }
 
 async fn work_on(session: &mut Session<Opfs>, command: Command) -> Result<()> {
-    let outcome = session
+    session
         .handle(command, &mut |update| {
             post::reply(&Reply::Update(update));
-            if STOP.get() || faults::is_there() { Control::Stop } else { Control::Continue }
+            if STOP.get() { Control::Stop } else { Control::Continue }
         })
-        .await;
-    match faults::take() {
-        None => outcome,
-        Some(fault) => Err(Error::Device {
-            device: "webgpu".into(),
-            problem: fault,
-            advice: "values since then are wrong; reload the page, and choose the CPU if it happens again"
-                .into(),
-        }),
-    }
+        .await
 }
 
 async fn give(stored: &Opfs, key: &str, name: String) -> Result<()> {
