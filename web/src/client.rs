@@ -106,6 +106,11 @@ pub fn list(page: Page) {
     quietly(page, Command::List);
 }
 
+/// Asks for the figures of a stored run; answered whatever else is under way.
+pub fn figures(key: &str) {
+    post(&Request::Figures { key: key.into() }, &[]);
+}
+
 /// Asks for what nobody asked for: what failed before stays said.
 fn quietly(page: Page, command: Command) {
     page.asked.update(|asked| asked.push(page.view.get_untracked()));

@@ -2,8 +2,8 @@
 
 use crate::opfs::Opfs;
 use crate::{choose, executor, faults, fetch, import, post};
-use attune::protocol::{Command, Control, Reply, Request};
-use attune::session::Session;
+use attune::protocol::{Command, Control, Event, Reply, Request, Update};
+use attune::session::{Session, figures};
 use attune::{Error, Result};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -16,6 +16,8 @@ thread_local! {
     static QUEUE: RefCell<VecDeque<(Request, Vec<File>)>> = const { RefCell::new(VecDeque::new()) };
     static WAITING: RefCell<Option<Waker>> = const { RefCell::new(None) };
     static STOP: Cell<bool> = const { Cell::new(false) };
+    /// For what is read while the session works.
+    static STORED: RefCell<Option<Opfs>> = const { RefCell::new(None) };
 }
 
 /// Listens to the page and starts the loop.
@@ -31,12 +33,13 @@ pub fn begin() {
     }
 }
 
-/// A stop is heard at once; everything else waits for its turn.
+/// A stop is heard at once, and figures are read at once; everything else waits for its turn.
 fn receive(message: &JsValue) {
     let parts: Vec<JsValue> = js_sys::Array::from(message).to_vec();
     let json = parts.first().and_then(JsValue::as_string).unwrap_or_default();
     match serde_json::from_str(&json) {
         Ok(Request::Stop) => STOP.set(true),
+        Ok(Request::Figures { key }) => wasm_bindgen_futures::spawn_local(read_figures(key)),
         Ok(request) => {
             let files = parts.into_iter().skip(1).filter_map(|part| part.dyn_into().ok()).collect();
             QUEUE.with_borrow_mut(|queue| queue.push_back((request, files)));
@@ -67,6 +70,7 @@ async fn work() {
         Err(error) => return fail(error.to_string(), false),
     };
     let device = choose::choose().await;
+    STORED.set(Some(stored.clone()));
     let mut session = Session::new(stored.clone(), device.name.clone());
     post::reply(&Reply::Ready { device });
     loop {
@@ -77,7 +81,7 @@ async fn work() {
             Request::Fetch { url, key } => fetch::fetch(&stored, &url, &key).await,
             Request::Give { key, name } => give(&stored, &key, name).await,
             // Heard on arrival.
-            Request::Stop => Ok(()),
+            Request::Stop | Request::Figures { .. } => Ok(()),
         };
         match outcome {
             Ok(()) => post::reply(&Reply::Done),
@@ -90,7 +94,11 @@ async fn work_on(session: &mut Session<Opfs>, command: Command) -> Result<()> {
     STOP.set(false);
     let outcome = session
         .handle(command, &mut |update| {
+            let is_step = matches!(update, Update::Event(Event::Step(_)));
             post::reply(&Reply::Update(update));
+            if is_step {
+                post::reply(&Reply::Memory { n_bytes: memory() });
+            }
             if STOP.get() || faults::is_there() { Control::Stop } else { Control::Continue }
         })
         .await;
@@ -103,6 +111,20 @@ async fn work_on(session: &mut Session<Opfs>, command: Command) -> Result<()> {
                 .into(),
         }),
     }
+}
+
+/// Bytes of this module's memory: pages of 64 KiB, which are never given back.
+fn memory() -> u64 {
+    core::arch::wasm32::memory_size(0) as u64 * 65_536
+}
+
+async fn read_figures(key: String) {
+    let Some(stored) = STORED.with_borrow(Option::clone) else { return };
+    let update = match figures(&stored, &key).await {
+        Ok(figures) => Update::Figures(Box::new(figures)),
+        Err(error) => Update::Event(Event::Note { message: format!("{key}: {error}") }),
+    };
+    post::reply(&Reply::Update(update));
 }
 
 async fn give(stored: &Opfs, key: &str, name: String) -> Result<()> {
