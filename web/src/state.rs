@@ -252,8 +252,17 @@ impl Page {
                     steps.push(step);
                 });
             }
-            Event::Sample(sample) => self.samples.update(|samples| samples.push(sample)),
-            Event::Sign(sign) => self.signs.update(|signs| signs.push(sign)),
+            Event::Sample(sample) => self.samples.update(|samples| {
+                samples.retain(|earlier| {
+                    earlier.step < sample.step
+                        || (earlier.step == sample.step && earlier.prompt != sample.prompt)
+                });
+                samples.push(sample);
+            }),
+            Event::Sign(sign) => self.signs.update(|signs| {
+                signs.retain(|earlier| earlier.kind != sign.kind);
+                signs.push(sign);
+            }),
             Event::Eval(eval) => self.evals.update(|evals| {
                 evals.retain(|earlier| earlier.step < eval.step);
                 evals.push(eval);

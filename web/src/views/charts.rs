@@ -55,12 +55,12 @@ pub fn Charts(page: Page) -> impl IntoView {
                 <figure><figcaption class="hint">{t("Gradient norm")}</figcaption>{figure("Gradient norm", Size::Small, norm_lines)}</figure>
             </div>
             <Show when=move || { done() > 0 }>
-                <label class="reader">
-                    <span class="visually-hidden">{t("Step to read")}</span>
+                <div class="reader">
+                    <label class="visually-hidden" for="read-step">{t("Step to read")}</label>
                     <input type="range" id="read-step" min="1" max=done prop:value=move || at.get().unwrap_or_else(done)
                         aria-valuetext=read on:input=move |event| at.set(event_target_value(&event).parse().ok()) />
-                    <output id="read-out">{read}</output>
-                </label>
+                    <p class="hint" id="read-out">{read}</p>
+                </div>
             </Show>
         </section>
     }

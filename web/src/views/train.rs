@@ -83,6 +83,7 @@ pub fn Train(page: Page) -> impl IntoView {
                 <button disabled=move || !can_begin.get() on:click=begin>{t("Start over")}</button>
             </Show>
         </div>
+        <Show when=when(&[Phase::Idle, Phase::Done])><Prompts page /></Show>
         <Show when=when(&[Phase::Stopped])>
             <p class="hint">{t("Paused at a checkpoint. It can be resumed exactly, now or after the page was closed.")}</p>
         </Show>
@@ -95,6 +96,24 @@ pub fn Train(page: Page) -> impl IntoView {
         <Compare page />
         <super::stored::Runs page />
         <Next page to=View::Try when=Signal::derive(move || page.phase.get() == Phase::Done) />
+    }
+}
+
+/// Prompts of one's own, beside those of the rows.
+#[component]
+fn Prompts(page: Page) -> impl IntoView {
+    let text = move || page.run.with(|run| run.train.sample_prompts.join("\n"));
+    let change = move |event| {
+        let text = event_target_value(&event);
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        page.run.update(|run| run.train.sample_prompts = lines.map(str::to_string).collect());
+    };
+    view! {
+        <details class="fold">
+            <summary>{t("Prompts to answer on the way")}</summary>
+            <label class="hint" for="sample-prompts">{t("One a line. They are answered before the first step and at every evaluation, besides those of the first rows.")}</label>
+            <textarea id="sample-prompts" rows="3" prop:value=text on:change=change></textarea>
+        </details>
     }
 }
 

@@ -26,7 +26,9 @@ fn settings(run: &Run) -> impl Iterator<Item = &'static Setting> + use<> {
         KINDS.iter().filter(move |(name, _)| *name == kind).flat_map(|(_, settings)| settings.iter());
     let data = DataConfig::SETTINGS.iter().filter(|setting| !["path", "eval_path"].contains(&setting.name));
     let seed = Run::SETTINGS.iter().filter(|setting| setting.name == "seed");
-    method.chain(TrainConfig::SETTINGS).chain(data).chain(seed)
+    // Whole sentences have more room beside the run.
+    let train = TrainConfig::SETTINGS.iter().filter(|setting| setting.name != "sample_prompts");
+    method.chain(train).chain(data).chain(seed)
 }
 
 fn kind_of(method: &MethodConfig) -> &'static str {
