@@ -7,8 +7,8 @@ pub type Point = (f64, f64);
 /// on both sides, so that the line does not lag behind the points. At the last point only the past is there, and the
 /// value is TensorBoard's smoothed one: an average that is divided by what its weights fall short of 1.
 pub fn smoothed(points: &[Point]) -> Vec<Point> {
-    // How many steps the weights reach: a glance at a short run, no more than a screen's detail of a long one.
-    let reach = (points.len() as f64 / 25.0).clamp(1.5, 40.0);
+    // How many points the weights reach: as much of a screen for a long run as for one of which a part was read.
+    let reach = (points.len() as f64 / 25.0).max(1.5);
     let decay = 1.0 - 1.0 / reach;
     let one_sided = |points: &mut dyn Iterator<Item = &Point>| {
         let (mut sum, mut weight) = (0.0, 0.0);
@@ -24,6 +24,12 @@ pub fn smoothed(points: &[Point]) -> Vec<Point> {
     let sides = past.into_iter().zip(future.into_iter().rev());
     // The point itself is counted by both sides.
     points.iter().zip(sides).map(|(&(x, y), ((a, wa), (b, wb)))| (x, (a + b - y) / (wa + wb - 1.0))).collect()
+}
+
+/// Indices of at most `most` of `n` values, evenly spread, the last among them: their mean is that of all.
+pub fn spread(n: usize, most: usize) -> impl Iterator<Item = usize> {
+    let every = n.div_ceil(most.max(1)).max(1);
+    (0..n).rev().step_by(every).collect::<Vec<_>>().into_iter().rev()
 }
 
 /// Indices of at most about `most` values that show what all show: the lowest and the highest of each stretch, and
@@ -65,8 +71,8 @@ mod tests {
     #[test]
     fn a_straight_line_is_its_own_average_inside_and_noise_is_evened_out() {
         let points = line(500, |x| 5.0 - 0.01 * x);
-        let inside = smoothed(&points).into_iter().zip(&points).skip(150).take(200);
-        assert!(inside.into_iter().all(|((_, a), (_, b))| (a - b).abs() < 1e-3), "the line lags");
+        let mut inside = smoothed(&points).into_iter().zip(&points).skip(200).take(100);
+        assert!(inside.all(|((_, a), (_, b))| (a - b).abs() < 1e-3), "the line lags");
         let noisy = line(500, |x| if x % 2.0 == 0.0 { 1.0 } else { 3.0 });
         assert!(smoothed(&noisy).iter().skip(50).take(400).all(|(_, y)| (y - 2.0).abs() < 0.1));
         assert!(smoothed(&[]).is_empty());
@@ -94,6 +100,14 @@ mod tests {
         assert!(kept.len() <= 402 && kept.windows(2).all(|pair| pair[0] < pair[1]), "{}", kept.len());
         assert!([0, 7_321, 9_999].iter().all(|index| kept.contains(index)));
         assert_eq!(thinned(&values[..300], 400).len(), 300);
+    }
+
+    #[test]
+    fn what_is_spread_ends_with_the_last() {
+        assert_eq!(spread(3, 5).collect::<Vec<_>>(), [0, 1, 2]);
+        assert_eq!(spread(10, 4).collect::<Vec<_>>(), [0, 3, 6, 9]);
+        assert_eq!(spread(11, 4).last(), Some(10));
+        assert_eq!(spread(0, 4).count(), 0);
     }
 
     #[test]

@@ -129,7 +129,8 @@ settings! {
         /// Answer the prompts of this many held-out rows, or training rows where none is held out, before the first step and at every evaluation, with the likeliest tokens.
         sample_rows: usize = 0; Look::of(Evaluation).called("Sample answers to rows"),
         /// Further prompts to answer then; each is a message where the rows are conversations.
-        sample_prompts: Vec<String> = Vec::new(); Look::of(Evaluation).called("Sample answers to prompts"),
+        // Whole sentences have more room beside the run: in no form.
+        sample_prompts: Vec<String> = Vec::new(),
         /// Longest of these answers in tokens.
         sample_tokens: usize = 64; Look::of(Evaluation).called("Sample answer length"),
         /// Write a checkpoint every this many steps; 0 writes one at each evaluation and at the end.

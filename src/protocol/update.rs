@@ -100,7 +100,7 @@ pub struct StoredRun {
 pub struct Figures {
     /// The run's folder.
     pub key: String,
-    /// Optimizer steps; of a long run those that show its curve.
+    /// Optimizer steps; of a long run some, evenly spread, the last among them.
     pub steps: Vec<StepMetrics>,
     /// Every evaluation.
     pub evals: Vec<EvalMetrics>,

@@ -1,5 +1,7 @@
 //! The loop.
 
+mod recover;
+
 use super::checkpoint::{self, BEST, Best, CHECKPOINT, Progress};
 use super::samples::{self, Samples};
 use super::start::{check_held_out, data_digest, refuse_checkpoints};
@@ -329,62 +331,6 @@ impl<'a, M: Trainee, S: Store> Trainer<'a, M, S> {
                 // A run is worth more than what it says on the way.
                 self.training.samples = None;
                 Ok((self.emit)(samples::note(&problem)))
-            }
-        }
-    }
-
-    /// The last update's result is used by no later step that would find it out.
-    async fn check_weights(&mut self) -> Result<()> {
-        let Some(norm) = clip::global_norm(&self.model.trainable()) else { return Ok(()) };
-        let [norm] = read_scalars([norm]).await?;
-        if norm.is_finite() {
-            return Ok(());
-        }
-        Err(self.not_finite(self.progress.step, "norm of the weights", f64::from(norm)).await?)
-    }
-
-    /// Puts the last good values back and says what went wrong.
-    async fn not_finite(&mut self, step: usize, quantity: &'static str, value: f64) -> Result<Error> {
-        // The last update is the suspect, and a checkpoint written after it holds its result.
-        checkpoint::remove_from(self.store, CHECKPOINT, self.progress.step).await?;
-        let good_values = match self.good_values.take() {
-            Some(values) => Some(values),
-            None => {
-                let mut note = |message| _ = (self.emit)(Event::Note { message });
-                checkpoint::load_newest(self.store, CHECKPOINT, &self.device, &mut note)
-                    .await?
-                    .map(|older| older.weights)
-            }
-        };
-        if let Some(values) = good_values {
-            self.model.set_trainable(values)?;
-        }
-        let lr = self.training.run.learning_rate();
-        let advice = match (step, self.training.run.train.max_grad_norm) {
-            (1, _) => "the model or the first batch is at fault: try device cpu and look at the rows with `attune data check`".into(),
-            (_, 0.0) => format!("try a train.learning_rate below {lr:e}, more train.warmup_steps, or train.max_grad_norm 1"),
-            (_, limit) => format!("try a train.learning_rate below {lr:e}, more train.warmup_steps, or a train.max_grad_norm below {limit}"),
-        };
-        Ok(Error::NotFinite { step, quantity, value, advice })
-    }
-
-    /// A run is not lost with its best weights: the last ones are used where those cannot be read.
-    async fn restore_best(&mut self, best: Best) -> Result<()> {
-        let Best { step, eval_loss } = best;
-        let mut note = |message| _ = (self.emit)(Event::Note { message });
-        match checkpoint::load_best(self.store, step, &self.device).await {
-            Ok(weights) => {
-                note(format!(
-                    "using the weights of step {step}, with the lowest held-out loss {eval_loss:.4}"
-                ));
-                self.model.set_trainable(weights)
-            }
-            Err(problem) => {
-                note(format!(
-                    "the weights of step {step}, with the lowest held-out loss, cannot be read ({problem}); \
-                     those of the last step are used"
-                ));
-                Ok(())
             }
         }
     }

@@ -210,11 +210,12 @@ impl Watch {
         }
         let (first, now) = (self.losses.mean(warm, warm + third), self.losses.mean(n - third, n));
         let error = self.losses.apart(warm..warm + third, n - third..n);
-        let would_show = 2.5 * error < 0.05 * first;
+        // Even if it has fallen by as much as its noise may hide.
+        let has_stayed = (first - now).max(0.0) + 2.5 * error < 0.03 * first;
         // What is learned in the first steps stays learned: flat after that is how a good run looks.
         let deviation = error * (third as f64 / 2.0).sqrt();
         let began_higher = self.losses.largest[JUMP] > 1.05 * now + 3.0 * deviation;
-        let is_flat = first > 0.1 && now > 0.985 * first && would_show && !began_higher;
+        let is_flat = first > 0.1 && has_stayed && !began_higher;
         is_flat.then_some((SignKind::NotLearning, warm + third, first, now))
     }
 

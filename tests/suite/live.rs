@@ -224,6 +224,7 @@ fn sampled(out: &str) -> Box<Run> {
     run.train.sample_rows = 2;
     run.train.sample_prompts = vec!["a, b".into()];
     run.train.sample_tokens = 5;
+    run.train.learning_rate = Some(5e-2);
     run
 }
 
@@ -257,7 +258,7 @@ fn sample_prompts_are_answered_at_every_evaluation_and_change_no_number() {
     );
     assert_eq!(told[2].prompt, "a, b");
     assert!(told[..3].iter().zip(&told[3..]).all(|(before, after)| before.prompt == after.prompt));
-    assert_ne!(told[0].text, told[6].text, "nothing was learned");
+    assert!((0..3).any(|index| told[index].text != told[6 + index].text), "nothing was learned: {told:?}");
     assert_eq!(block_on(figures(session.store(), "runs/1")).unwrap().samples, told);
 
     // The last answers are what the result says when it is asked.

@@ -187,6 +187,11 @@ pub fn list(page: Page) {
     quietly(page, page.view.get_untracked(), Command::List);
 }
 
+/// Asks for the figures of a stored run; answered whatever else is under way.
+pub fn figures(key: &str) {
+    post(&Request::Figures { key: key.into() }, &[]);
+}
+
 /// Asks for what nobody asked for: what failed before stays said.
 pub fn quietly(page: Page, view: View, command: Command) {
     page.asked.update(|asked| asked.push(view));

@@ -4,8 +4,8 @@ use crate::form::Bad;
 use crate::talk::Talk;
 use attune::config::{GenerateConfig, Run};
 use attune::protocol::{
-    DataView, DeviceView, Estimate, EvalMetrics, Event, ModelCard, Reply, Returned, SettingProblem,
-    StepMetrics, Stored, StoredFile, StoredRun, Trained, Update,
+    DataView, DeviceView, Estimate, EvalMetrics, Event, Figures, ModelCard, Reply, Returned, Sample,
+    SettingProblem, Sign, StepMetrics, Stored, StoredFile, StoredRun, Trained, Update,
 };
 use leptos::prelude::{Update as _, *};
 
@@ -73,10 +73,13 @@ pub struct Source {
     pub name: String,
 }
 
-/// Tabs are closed without a thought, so a page's runs keep checkpoints more often than the core's default.
+/// Tabs are closed without a thought, so a page's runs keep checkpoints more often than the core's default; and
+/// people look on, so a few prompts are answered on the way.
 pub fn first_run() -> Run {
     let mut run = Run::default();
     run.train.save_steps = 20;
+    run.train.sample_rows = 2;
+    run.train.sample_tokens = 24;
     run
 }
 
@@ -116,6 +119,14 @@ pub struct Page {
     pub begun: RwSignal<Option<Run>>,
     pub steps: RwSignal<Vec<StepMetrics>>,
     pub evals: RwSignal<Vec<EvalMetrics>>,
+    pub samples: RwSignal<Vec<Sample>>,
+    pub signs: RwSignal<Vec<Sign>>,
+    /// Bytes that the worker's code holds.
+    pub memory: RwSignal<Option<u64>>,
+    /// Figures of stored runs, as far as they were asked for.
+    pub figures: RwSignal<Vec<Figures>>,
+    /// Folders of the runs that are compared.
+    pub ticked: RwSignal<Vec<String>>,
     pub trained: RwSignal<Option<Trained>>,
     pub sampling: RwSignal<GenerateConfig>,
     /// The conversation.
@@ -151,6 +162,11 @@ impl Page {
             begun: RwSignal::new(None),
             steps: RwSignal::new(Vec::new()),
             evals: RwSignal::new(Vec::new()),
+            samples: RwSignal::new(Vec::new()),
+            signs: RwSignal::new(Vec::new()),
+            memory: RwSignal::new(None),
+            figures: RwSignal::new(Vec::new()),
+            ticked: RwSignal::new(Vec::new()),
             trained: RwSignal::new(None),
             sampling: RwSignal::new(GenerateConfig::default()),
             talk: Talk::new(),
@@ -174,6 +190,7 @@ impl Page {
             Reply::Update(update) => self.update(update),
             // The client hears of a worker's end.
             Reply::File { .. } | Reply::Gone { .. } => {}
+            Reply::Memory { n_bytes } => self.memory.set(Some(n_bytes)),
             Reply::Done => _ = self.ended(),
             Reply::Failed { message, is_stop } => {
                 // Without a request under way it is the worker's own start that failed.
@@ -243,6 +260,13 @@ impl Page {
                 packed.push(file);
             }),
             Update::Returned(returned) => self.returned(*returned),
+            Update::Figures(figures) => {
+                self.figures.update(|all| {
+                    all.retain(|other| other.key != figures.key);
+                    all.push(*figures);
+                });
+                self.show_figures();
+            }
         }
     }
 
@@ -258,6 +282,17 @@ impl Page {
                     steps.push(step);
                 });
             }
+            Event::Sample(sample) => self.samples.update(|samples| {
+                samples.retain(|earlier| {
+                    earlier.step < sample.step
+                        || (earlier.step == sample.step && earlier.prompt != sample.prompt)
+                });
+                samples.push(sample);
+            }),
+            Event::Sign(sign) => self.signs.update(|signs| {
+                signs.retain(|earlier| earlier.kind != sign.kind);
+                signs.push(sign);
+            }),
             Event::Eval(eval) => self.evals.update(|evals| {
                 evals.retain(|earlier| earlier.step < eval.step);
                 evals.push(eval);
@@ -269,14 +304,30 @@ impl Page {
 
     /// Shows an earlier run as if it had been stopped just now.
     fn return_to(&self, stored: StoredRun) {
-        let StoredRun { run, steps, evals, .. } = stored;
+        let run = stored.run;
         self.phase.set(Phase::Stopped);
-        self.steps.set(steps);
-        self.evals.set(evals);
         self.bad.set(Vec::new());
         self.is_tuned.set(true);
         self.run.set(run.clone());
         self.begun.set(Some(run));
+        self.show_figures();
+    }
+
+    /// Shows what was read of the run at hand, unless it goes on already.
+    fn show_figures(&self) {
+        let Some(key) = self.begun.with_untracked(|run| run.as_ref().map(|run| run.out.clone())) else {
+            return;
+        };
+        let figures =
+            self.figures.with_untracked(|all| all.iter().find(|figures| figures.key == key).cloned());
+        let is_new =
+            self.steps.with_untracked(Vec::is_empty) && self.phase.get_untracked() != Phase::Training;
+        if let (Some(figures), true) = (figures, is_new) {
+            self.steps.set(figures.steps);
+            self.evals.set(figures.evals);
+            self.samples.set(figures.samples);
+            self.signs.set(figures.signs);
+        }
     }
 
     /// Settings are in force at once; a run is shown like the last one.
@@ -315,6 +366,8 @@ impl Page {
         self.begun.set(None);
         self.steps.set(Vec::new());
         self.evals.set(Vec::new());
+        self.samples.set(Vec::new());
+        self.signs.set(Vec::new());
         self.trained.set(None);
         self.notes.set(Vec::new());
         self.talk.clear();

@@ -149,9 +149,8 @@ pub async fn figures<S: Store>(store: &S, key: &str) -> Result<Figures> {
             _ => {}
         }
     }
-    let losses: Vec<f64> = figures.steps.iter().map(|step| step.loss).collect();
-    let kept = curves::thinned(&losses, MOST_STEPS);
-    figures.steps = kept.into_iter().filter_map(|index| figures.steps.get(index).cloned()).collect();
+    let kept = curves::spread(figures.steps.len(), MOST_STEPS);
+    figures.steps = kept.filter_map(|index| figures.steps.get(index).cloned()).collect();
     Ok(figures)
 }
 

@@ -1,5 +1,7 @@
 //! One file a view.
 
+pub mod charts;
+pub mod compare;
 pub mod data;
 pub mod model;
 pub mod needs;

@@ -2,8 +2,8 @@
 
 use crate::opfs::Opfs;
 use crate::{choose, executor, faults, fetch, hub, import, post};
-use attune::protocol::{Command, Control, Reply, Request};
-use attune::session::Session;
+use attune::protocol::{Command, Control, Event, Reply, Request, Update};
+use attune::session::{Session, figures};
 use attune::{Error, Result};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -16,6 +16,8 @@ thread_local! {
     static QUEUE: RefCell<VecDeque<Asked>> = const { RefCell::new(VecDeque::new()) };
     static WAITING: RefCell<Option<Waker>> = const { RefCell::new(None) };
     static STOP: Cell<bool> = const { Cell::new(false) };
+    /// For what is read while the session works.
+    static STORED: RefCell<Option<Opfs>> = const { RefCell::new(None) };
 }
 
 /// A request that waits for its turn.
@@ -38,8 +40,8 @@ pub fn begin() {
     }
 }
 
-/// A stop is heard at once; everything else waits for its turn. Who stops a voice wants the next one to be silent
-/// too.
+/// A stop is heard at once, and figures are read at once; everything else waits for its turn. Who stops a voice wants
+/// the next one to be silent too.
 fn receive(message: &JsValue) {
     let parts: Vec<JsValue> = js_sys::Array::from(message).to_vec();
     let json = parts.first().and_then(JsValue::as_string).unwrap_or_default();
@@ -54,6 +56,7 @@ fn receive(message: &JsValue) {
         }
         // Looking for models waits for no work.
         Ok(Request::Search { text, hub }) => wasm_bindgen_futures::spawn_local(hub::search(text, hub)),
+        Ok(Request::Figures { key }) => wasm_bindgen_futures::spawn_local(read_figures(key)),
         Ok(request) => {
             let files = parts.into_iter().skip(1).filter_map(|part| part.dyn_into().ok()).collect();
             QUEUE.with_borrow_mut(|queue| queue.push_back(Asked { request, files, is_stopped: false }));
@@ -87,6 +90,7 @@ async fn work() {
     if device.name == "webgpu" {
         faults::watch();
     }
+    STORED.set(Some(stored.clone()));
     let mut session = Session::new(stored.clone(), device.name.clone());
     post::reply(&Reply::Ready { device });
     loop {
@@ -100,7 +104,7 @@ async fn work() {
             Request::FetchModel { id, hub } => hub::open(&stored, &id, &hub).await,
             Request::Give { key, name } => give(&stored, &key, name).await,
             // Heard on arrival.
-            Request::Stop | Request::Search { .. } => Ok(()),
+            Request::Stop | Request::Search { .. } | Request::Figures { .. } => Ok(()),
         };
         match outcome {
             Ok(()) => post::reply(&Reply::Done),
@@ -117,10 +121,28 @@ pub fn is_stop_asked() -> bool {
 async fn work_on(session: &mut Session<Opfs>, command: Command) -> Result<()> {
     session
         .handle(command, &mut |update| {
+            let is_step = matches!(update, Update::Event(Event::Step(_)));
             post::reply(&Reply::Update(update));
+            if is_step {
+                post::reply(&Reply::Memory { n_bytes: memory() });
+            }
             if STOP.get() { Control::Stop } else { Control::Continue }
         })
         .await
+}
+
+/// Bytes of this module's memory: pages of 64 KiB, which are never given back.
+fn memory() -> u64 {
+    core::arch::wasm32::memory_size(0) as u64 * 65_536
+}
+
+async fn read_figures(key: String) {
+    let Some(stored) = STORED.with_borrow(Option::clone) else { return };
+    let update = match figures(&stored, &key).await {
+        Ok(figures) => Update::Figures(Box::new(figures)),
+        Err(error) => Update::Event(Event::Note { message: format!("{key}: {error}") }),
+    };
+    post::reply(&Reply::Update(update));
 }
 
 async fn give(stored: &Opfs, key: &str, name: String) -> Result<()> {
