@@ -2,15 +2,22 @@
 //! and files. Field names are those of `metrics.jsonl`.
 
 mod command;
+mod estimate;
+mod hub;
 mod lines;
 mod report;
+mod sign;
 mod update;
 
 pub use command::{Command, Parcel, Prompt, Request, Turn, Voice};
-pub use report::{HeldOutReport, LengthBucket, Place, Report, SameContent, TokenReport};
+pub use estimate::{Advice, Estimate, Memory, RateFrom, SettingProblem, TimeEstimate};
+pub use hub::{FoundModel, HubAccess};
+pub use report::{Column, HeldOutReport, LengthBucket, Place, Report, SameContent, TokenReport};
+pub use sign::{Sign, SignKind};
 pub use update::{
-    Answer, DataView, DeviceView, Difference, Example, Examples, ModelCard, Reply, Returned, ShownRow,
-    ShownToken, Stored, StoredFile, StoredRun, Trained, Update,
+    Answer, BadRow, DataView, DeviceLimits, DeviceView, Example, Examples, Figures, ModelCard, Reply,
+    Returned, ShownField, ShownRow, ShownToken, SourceChange, Stored, StoredFile, StoredRun, Trained,
+    Unfinished, Update,
 };
 
 use serde::{Deserialize, Serialize};
@@ -44,10 +51,16 @@ pub enum Event {
     },
     /// The rows were read: what is wrong with them, what is kept, how long they are.
     Data(Box<Report>),
+    /// What the run will need, before the model is loaded.
+    Estimate(Box<Estimate>),
     /// An optimizer step is done.
     Step(StepMetrics),
     /// Held-out rows were evaluated.
     Eval(EvalMetrics),
+    /// A prompt was answered, to show what is learned by now.
+    Sample(Sample),
+    /// The figures show an early sign of trouble.
+    Sign(Sign),
     /// A checkpoint is on disk, verified.
     Checkpoint {
         /// Optimizer step it holds.
@@ -100,6 +113,17 @@ pub struct EvalMetrics {
     pub eval_accuracy: Option<f64>,
     /// Target tokens.
     pub n_targets: usize,
+}
+
+/// A prompt and what the model being trained says to it, with the likeliest tokens.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sample {
+    /// Optimizer steps done; 0 is the model as it was.
+    pub step: usize,
+    /// Plain text; of a conversation its last message.
+    pub prompt: String,
+    /// The answer, cut after `train.sample_tokens` tokens.
+    pub text: String,
 }
 
 /// How training ended.

@@ -3,28 +3,32 @@
 mod export;
 mod foreign_tokens;
 mod live;
+mod prompts;
 mod rows;
 mod template_time;
 
 pub use export::{ExportWork, export};
-pub use live::{Session, Tell};
+pub use live::{Session, Tell, figures};
 pub use rows::{Checked, DataFile, Prepared, check, prepare};
 pub use template_time::stop_template_clock;
 
 use crate::config::Run;
+use crate::data::Encoded;
 use crate::data::batches::{BatchPlan, Batches};
 use crate::data::check::Part;
 use crate::device;
+use crate::estimate::{Kernels, Known, Rate, RowSize, estimate};
 use crate::eval::{self, Choices, HeldOut};
 use crate::methods::MethodConfig;
-use crate::models::{ADAPTER_CONFIG, Adapter, CausalLm};
+use crate::models::{ADAPTER_CONFIG, Adapter, CausalLm, Spec};
 use crate::objectives::Trainee;
 use crate::objectives::sft::{Sft, SftOptions};
-use crate::protocol::{Control, EvalMetrics, Event, TrainSummary};
+use crate::ops;
+use crate::protocol::{Control, Estimate, EvalMetrics, Event, TrainSummary};
 use crate::store::Store;
 use crate::store::model_files::ModelFiles;
 use crate::tokenizer::Tokenizer;
-use crate::train::{self, Start, Training};
+use crate::train::{self, Samples, Start, Training};
 use crate::{Error, Result};
 use serde::Serialize;
 
@@ -85,12 +89,27 @@ pub async fn train<M: Store, O: Store>(
     start: Start,
     emit: Emit<'_>,
 ) -> Result<TrainSummary> {
+    train_with(work, rows, start, &[], emit).await
+}
+
+/// A file of the run's folder besides those that every run has: its key and its content.
+type Beside<'a> = (&'a str, Vec<u8>);
+
+/// Like [`train`]; `beside` is written with the run file, so that a run that is refused leaves none of it.
+async fn train_with<M: Store, O: Store>(
+    work: Work<'_, '_, M, O>,
+    rows: Prepared,
+    start: Start,
+    beside: &[Beside<'_>],
+    emit: Emit<'_>,
+) -> Result<TrainSummary> {
     let Work { run, files, tokenizer, adapter, store } = work;
     run.validate()?;
     let run = &in_force(run, adapter.as_ref())?;
     if start == Start::Fresh || store.size(RUN_FILE).await?.is_none() {
         refuse_used_folder(store).await?;
     }
+    emit(Event::Estimate(Box::new(foresee(run, files, &rows).await?)));
     let is_continued = adapter.is_some();
     let mut model = load_model(&run.device, files, adapter, emit).await?;
     if !is_continued {
@@ -103,11 +122,11 @@ pub async fn train<M: Store, O: Store>(
     };
     foreign_tokens::check_rows(&model, tokenizer, "training ", &rows.train)?;
     foreign_tokens::check_rows(&model, tokenizer, "held-out ", &rows.held_out)?;
-    let pad_id = foreign_tokens::pad_id(&model, tokenizer);
+    let feed = Feed { rows, pad_id: foreign_tokens::pad_id(&model, tokenizer), tokenizer, beside };
     template_time::save(tokenizer, store, start).await?;
     let mut trainee = Sft { model, options };
     note_ignored_dropout(files.config(), emit);
-    let summary = train_on(&mut trainee, run, pad_id, rows, store, start, emit).await;
+    let summary = train_on(&mut trainee, run, feed, store, start, emit).await;
     let summary = match summary {
         // Step 1 fails before anything is learned.
         Err(Error::NotFinite { step, quantity, value, advice }) if step > 1 => {
@@ -126,6 +145,23 @@ pub async fn train<M: Store, O: Store>(
     };
     export::save_result(&trainee.model, run, files, tokenizer, store, emit).await?;
     Ok(summary)
+}
+
+/// What the run needs; the device's speed is that of a matrix product.
+async fn foresee<S: Store>(run: &Run, files: &ModelFiles<'_, S>, rows: &Prepared) -> Result<Estimate> {
+    let spec = Spec::from_config(files.config())?;
+    let sizes = |rows: &[Encoded]| rows.iter().map(RowSize::of).collect::<Vec<_>>();
+    let (train, held_out) = (sizes(&rows.train), sizes(&rows.held_out));
+    let rate = ops::product_rate(&device::open(&run.device)?).await?;
+    let known = Known {
+        spec: &spec,
+        rows: &train,
+        held_out: Some(&held_out),
+        kernels: Kernels::of(&run.device),
+        rate: Some(Rate::of_product(rate)),
+        limit_bytes: device::memory_limit(&run.device),
+    };
+    estimate(known, run)
 }
 
 /// Refuses to begin a run in a folder that holds another run, a model or an adapter: what a run leaves there
@@ -171,6 +207,15 @@ fn in_force(run: &Run, adapter: Option<&Adapter>) -> Result<Run> {
     Ok(run)
 }
 
+/// What a run is fed with.
+struct Feed<'a> {
+    rows: Prepared,
+    /// Fills up short rows.
+    pad_id: u32,
+    tokenizer: &'a Tokenizer,
+    beside: &'a [Beside<'a>],
+}
+
 /// Trains `model`, whose method is attached, on prepared rows. `store` is the run's folder.
 ///
 /// # Errors
@@ -178,12 +223,12 @@ fn in_force(run: &Run, adapter: Option<&Adapter>) -> Result<Run> {
 async fn train_on<M: Trainee, S: Store>(
     model: &mut M,
     run: &Run,
-    pad_id: u32,
-    rows: Prepared,
+    feed: Feed<'_>,
     store: &S,
     start: Start,
     emit: Emit<'_>,
 ) -> Result<TrainSummary> {
+    let Feed { rows, pad_id, tokenizer, beside } = feed;
     let batches = Batches::new(
         rows.train,
         BatchPlan {
@@ -202,7 +247,13 @@ async fn train_on<M: Trainee, S: Store>(
     if start == Start::Fresh || store.size(RUN_FILE).await?.is_none() {
         store.write(RUN_FILE, run.to_toml()?.as_bytes()).await?;
     }
-    let training = Training { run, batches: &batches, held_out: held_out.as_ref(), start };
+    for (key, content) in beside {
+        store.write(key, content).await?;
+    }
+    let max_new_tokens = run.train.sample_tokens;
+    let samples = Samples { tokenizer, prompts: &rows.prompts, max_new_tokens };
+    let samples = (!rows.prompts.is_empty()).then_some(samples);
+    let training = Training { run, batches: &batches, held_out: held_out.as_ref(), samples, start };
     train::train(model, training, store, emit).await
 }
 

@@ -30,6 +30,8 @@ mod program;
 mod rows;
 #[path = "suite/session.rs"]
 mod session;
+#[path = "suite/signs.rs"]
+mod signs;
 #[path = "suite/store.rs"]
 mod store;
 #[path = "suite/support.rs"]

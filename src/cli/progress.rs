@@ -1,7 +1,7 @@
 //! Events for the reader at hand: JSON lines for a program, bars on a terminal, plain lines in a log.
 
 use super::paint;
-use attune::protocol::{Event, StepMetrics, TrainSummary};
+use attune::protocol::{Estimate, Event, Sample, StepMetrics, TrainSummary};
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -65,8 +65,11 @@ impl Progress {
             Event::Progress { task, done, total } => self.progress(task, *done, *total),
             Event::Note { message } => self.say(message),
             Event::Data(report) => self.say(report.to_string().trim_end()),
+            Event::Estimate(estimate) => self.say(&estimate_text(estimate)),
             Event::Step(step) => self.step(step),
             Event::Eval(eval) => self.say(&eval.to_string()),
+            Event::Sample(sample) => self.say(&sample_text(sample)),
+            Event::Sign(sign) => self.say(&format!("note: {sign}")),
             Event::Checkpoint { step, path, best } => {
                 let best = if *best { ", the best so far" } else { "" };
                 self.say(&format!("step {step}: saved {path}{best}"));
@@ -208,6 +211,16 @@ fn progress_line(task: &str, done: u64, total: u64) -> String {
     }
 }
 
+/// Prompt and answer, each shortened to what a terminal has room for.
+fn sample_text(sample: &Sample) -> String {
+    let line = |text: &str| {
+        let text = text.trim().replace(char::is_control, " ");
+        let short: String = text.chars().take(300).collect();
+        if short.len() < text.len() { format!("{short}…") } else { short }
+    };
+    format!("step {}: to \"{}\" it says \"{}\"", sample.step, line(&sample.prompt), line(&sample.text))
+}
+
 fn summary_text(summary: &TrainSummary) -> String {
     let best = match summary.best_eval {
         Some((step, loss)) => format!(", lowest held-out loss {loss:.4} at step {step}"),
@@ -222,6 +235,24 @@ fn summary_text(summary: &TrainSummary) -> String {
         grouped(summary.trainable_params),
         grouped(summary.total_params)
     )
+}
+
+/// `needs about 1.85 GB at its peak (weights 538 MB, …); about 4:09 for 100 steps`
+fn estimate_text(estimate: &Estimate) -> String {
+    let mut parts = estimate.memory.parts();
+    parts.sort_by_key(|(_, n_bytes)| std::cmp::Reverse(*n_bytes));
+    let shown = parts.iter().filter(|(_, n_bytes)| *n_bytes >= estimate.peak_bytes / 50);
+    let shown: Vec<String> = shown.map(|(name, n_bytes)| format!("{name} {}", bytes(*n_bytes))).collect();
+    let memory = format!("needs about {} of memory ({})", bytes(estimate.peak_bytes), shown.join(", "));
+    match &estimate.time {
+        Some(time) => format!("{memory}; about {} for {} steps", clock(time.secs), grouped(time.total_steps)),
+        None => memory,
+    }
+}
+
+/// `1.85 GB`, `98 MB`
+fn bytes(n: u64) -> String {
+    if n >= 1_000_000_000 { format!("{:.2} GB", n as f64 / 1e9) } else { format!("{:.0} MB", n as f64 / 1e6) }
 }
 
 /// `1,234,567`

@@ -48,10 +48,14 @@ impl Trainee for Sft {
     fn evaluate(&self, batch: &Batch, answer_ids: Option<&[u32]>) -> Result<EvalOutput> {
         evaluate(&self.model, batch, answer_ids)
     }
+
+    fn speaker(&self) -> Option<&CausalLm> {
+        Some(&self.model)
+    }
 }
 
 /// Rows of logits computed at a time: bounds memory at `CHUNK · vocab` floats, whatever the batch.
-const CHUNK: usize = 256;
+pub(crate) const CHUNK: usize = 256;
 
 /// Loss `Σ weight·nll / denominator` and its gradients. `denominator` is the target weight of the whole
 /// accumulated batch, so that micro-batches just add up, as in transformers' `num_items_in_batch`.

@@ -3,7 +3,7 @@
 
 use crate::Result;
 use crate::data::Batch;
-use crate::models::NamedTensors;
+use crate::models::{CausalLm, NamedTensors};
 use burn::tensor::{Int, Tensor};
 
 /// Loss of one micro-batch and its gradients.
@@ -40,4 +40,8 @@ pub trait Trainee {
     /// Held-out figures of one batch, without dropout. `answer_ids` are tokens, one of which is to be chosen as
     /// the first target of each sequence.
     fn evaluate(&self, batch: &Batch, answer_ids: Option<&[u32]>) -> Result<EvalOutput>;
+    /// The model that can be asked to continue a text; `None` where it is none that speaks.
+    fn speaker(&self) -> Option<&CausalLm> {
+        None
+    }
 }

@@ -1,5 +1,6 @@
 //! What a page asks for.
 
+use super::HubAccess;
 use crate::config::{DataConfig, GenerateConfig, Run};
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +23,8 @@ pub enum Command {
         name: String,
         /// How rows are read.
         settings: DataConfig,
+        /// Seed of the split.
+        seed: u64,
     },
     /// Train the opened model on the data read last, into the folder `run.out`.
     Train {
@@ -54,12 +57,27 @@ pub enum Command {
         /// Its settings.
         run: Box<Run>,
     },
+    /// Say what a run would need and which of its settings are wrong; answered by
+    /// [`Update::Estimated`](super::Update::Estimated).
+    Estimate {
+        /// Settings.
+        run: Box<Run>,
+        /// Memory that the device can give, where the page knows it, in bytes.
+        limit_bytes: Option<u64>,
+    },
     /// Tell what is stored; answered by [`Update::Stored`](super::Update::Stored).
     List,
     /// Delete a stored file, or a folder with everything in it.
     Remove {
         /// Its key.
         key: String,
+    },
+    /// Give a stored run a name; an empty one takes it away.
+    Rename {
+        /// The run's folder.
+        key: String,
+        /// The name.
+        name: String,
     },
     /// Make a file of the last run's result, to be taken home; answered by
     /// [`Update::Packed`](super::Update::Packed).
@@ -159,6 +177,28 @@ pub enum Request {
         url: String,
         /// Key it gets.
         key: String,
+    },
+    /// Read the figures of a stored run, at once, whatever is under way; answered by
+    /// [`Update::Figures`](super::Update::Figures) and nothing else.
+    Figures {
+        /// Its folder.
+        key: String,
+    },
+    /// Copy a model of the hub into the store, going on where an earlier call broke off; answered by
+    /// [`Reply::Fetched`](super::Reply::Fetched), or by [`Reply::Choose`](super::Reply::Choose) where the
+    /// repository holds several GGUF files and `id` names none.
+    FetchModel {
+        /// `owner/name[@revision][:file.gguf]`
+        id: String,
+        /// From where.
+        hub: HubAccess,
+    },
+    /// Look for models on the hub, beside the work under way; answered by [`Reply::Found`](super::Reply::Found).
+    Search {
+        /// Part of a name.
+        text: String,
+        /// Where.
+        hub: HubAccess,
     },
     /// Hand out a stored file for saving; answered by [`Reply::File`](super::Reply::File).
     Give {

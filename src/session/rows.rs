@@ -1,15 +1,16 @@
 //! Data files → rows → tokens, with everything that is wrong reported at once.
 
-use super::Emit;
+use super::{Emit, prompts};
 use crate::config::{DataConfig, Run};
 use crate::data::check::{Part, Report};
 use crate::data::encode::{encode, model_faults};
-use crate::data::read::read_rows;
+use crate::data::read::read_columns;
 use crate::data::split::holdout;
 use crate::data::{Encoded, RowsRead};
 use crate::eval::Choices;
 use crate::protocol::{Control, Event};
 use crate::tokenizer::Tokenizer;
+use crate::train::SamplePrompt;
 use crate::{Error, Result};
 
 /// Rows between two signs of progress.
@@ -33,6 +34,8 @@ pub struct Prepared {
     pub held_out: Vec<Encoded>,
     /// The held-out rows' answers, where they are questions with a few possible ones.
     pub choices: Option<Choices>,
+    /// Prompts answered along the way, where the run asks for them.
+    pub prompts: Vec<SamplePrompt>,
 }
 
 /// The files of a data set, looked at and not judged.
@@ -100,7 +103,9 @@ pub fn prepare(
     Error::all(refusals)?;
     let held_out = held_out.unwrap_or_default();
     let choices = Choices::of(&held_out.read.rows, &held_out.encoded);
-    Ok(Prepared { train: train.encoded, held_out: held_out.encoded, choices })
+    let asked = if held_out.read.rows.is_empty() { &train.read.rows } else { &held_out.read.rows };
+    let prompts = prompts::sample_prompts(run, asked, tokenizer)?;
+    Ok(Prepared { train: train.encoded, held_out: held_out.encoded, choices, prompts })
 }
 
 /// The usable rows of one file with their tokens; emits the report.
@@ -140,7 +145,7 @@ fn refusals(file: &DataFile, part: &mut Part, config: &DataConfig) -> Vec<Error>
 
 /// Reads a file and, with a tokenizer, encodes its rows; those that cannot be used move to `problems`.
 fn part(file: &DataFile, tokenizer: Option<&Tokenizer>, config: &DataConfig, emit: Emit<'_>) -> Result<Part> {
-    let mut read = read_rows(&file.bytes, &file.name, config.shape);
+    let mut read = read_columns(&file.bytes, &file.name, config.shape, config.columns.as_ref());
     let Some(tokenizer) = tokenizer else { return Ok(Part { read, encoded: Vec::new() }) };
     let lacking = model_faults(&read.rows, tokenizer);
     if !lacking.is_empty() {

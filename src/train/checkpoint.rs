@@ -26,13 +26,16 @@ const OPTIMIZER: &str = "optimizer.";
 /// Metadata key of [`Progress`].
 const PROGRESS: &str = "progress";
 /// Settings that may differ when a run goes on: they do not change its numbers.
-const FREE_SETTINGS: [&str; 6] = [
+const FREE_SETTINGS: [&str; 9] = [
     "out",
     "device",
     "train.tensorboard",
     "train.save_steps",
     "train.eval_batch_size",
     "train.gradient_checkpointing",
+    "train.sample_rows",
+    "train.sample_prompts",
+    "train.sample_tokens",
 ];
 
 /// How far a run is. The learning rate, the data cursor and every seed are functions of `step` and `seed`.

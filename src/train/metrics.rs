@@ -1,6 +1,6 @@
-//! `metrics.jsonl`: one line an optimizer step, one line an evaluation, each an [`Event`] as JSON.
+//! `metrics.jsonl`: one line an optimizer step, an evaluation or a sample, each an [`Event`] as JSON.
 
-use crate::protocol::Event;
+use crate::protocol::{EvalMetrics, Event, StepMetrics};
 use crate::store::Store;
 use crate::{Error, Result};
 
@@ -8,8 +8,10 @@ use crate::{Error, Result};
 pub const METRICS_KEY: &str = "metrics.jsonl";
 /// A run of a million steps writes less; anything longer is not ours.
 const METRICS_LIMIT: u64 = 1 << 30;
+/// Bytes that hold the last lines of most runs.
+const TAIL: u64 = 1 << 16;
 
-/// Appends the line of a step or an evaluation; other events have none.
+/// Appends the line of a step, an evaluation or a sample; other events have none.
 pub async fn append(store: &impl Store, event: &Event) -> Result<()> {
     if step_of(event).is_none() {
         return Ok(());
@@ -19,33 +21,80 @@ pub async fn append(store: &impl Store, event: &Event) -> Result<()> {
     store.append(METRICS_KEY, &line).await
 }
 
-/// Cuts the lines of steps after `step`, which will be made again, and a line torn by a crash.
-pub async fn cut_after(store: &impl Store, step: usize) -> Result<()> {
-    if store.size(METRICS_KEY).await?.is_none() {
-        return Ok(());
+/// Cuts the lines of steps after `step`, which will be made again, and a line torn by a crash. Returns what is kept.
+pub async fn cut_after(store: &impl Store, step: usize) -> Result<Vec<Event>> {
+    let bytes = read(store).await?;
+    // A run at step 0 begins anew, with the samples before its first step.
+    let is_kept = |event: &Event| step > 0 && step_of(event).is_some_and(|s| s <= step);
+    let (mut kept, mut events) = (Vec::new(), Vec::new());
+    for line in bytes.split_inclusive(|&b| b == b'\n').filter(|line| line.ends_with(b"\n")) {
+        if let Some(event) = parse(line).filter(is_kept) {
+            kept.extend_from_slice(line);
+            events.push(event);
+        }
     }
-    let bytes = store.read_all(METRICS_KEY, METRICS_LIMIT).await?;
-    let is_kept = |line: &&[u8]| {
-        line.ends_with(b"\n")
-            && serde_json::from_slice(line).is_ok_and(|event| step_of(&event).is_some_and(|s| s <= step))
-    };
-    let kept: Vec<u8> = bytes.split_inclusive(|&b| b == b'\n').filter(is_kept).flatten().copied().collect();
-    if kept.len() == bytes.len() { Ok(()) } else { store.write(METRICS_KEY, &kept).await }
+    if kept.len() != bytes.len() {
+        store.write(METRICS_KEY, &kept).await?;
+    }
+    Ok(events)
 }
 
 /// The lines of a run so far; one torn by a crash is left out.
 pub async fn read_metrics(store: &impl Store) -> Result<Vec<Event>> {
-    if store.size(METRICS_KEY).await?.is_none() {
-        return Ok(Vec::new());
+    Ok(read(store).await?.split(|&b| b == b'\n').filter_map(parse).collect())
+}
+
+/// The last step and the last evaluation, without reading a long run from its beginning. `has_evals` tells whether
+/// an evaluation is worth looking for.
+pub async fn last_metrics(
+    store: &impl Store,
+    has_evals: HasEvals,
+) -> Result<(Option<StepMetrics>, Option<EvalMetrics>)> {
+    let Some(size) = store.size(METRICS_KEY).await? else { return Ok((None, None)) };
+    let (mut step, mut eval) = (None, None);
+    let mut length = TAIL;
+    loop {
+        let start = size.saturating_sub(length);
+        for line in store.read(METRICS_KEY, start..size).await?.split(|&b| b == b'\n').rev() {
+            match parse(line) {
+                Some(Event::Step(metrics)) if step.is_none() => step = Some(metrics),
+                Some(Event::Eval(metrics)) if eval.is_none() => eval = Some(metrics),
+                _ => {}
+            }
+        }
+        let is_enough = step.is_some() && (eval.is_some() || has_evals == HasEvals::No);
+        if start == 0 || is_enough || length > METRICS_LIMIT {
+            return Ok((step, eval));
+        }
+        length *= 8;
     }
-    let bytes = store.read_all(METRICS_KEY, METRICS_LIMIT).await?;
-    Ok(bytes.split(|&b| b == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect())
+}
+
+/// Whether a run evaluates.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum HasEvals {
+    /// It has held-out rows.
+    Yes,
+    /// It has none.
+    No,
+}
+
+async fn read(store: &impl Store) -> Result<Vec<u8>> {
+    match store.size(METRICS_KEY).await? {
+        None => Ok(Vec::new()),
+        Some(_) => store.read_all(METRICS_KEY, METRICS_LIMIT).await,
+    }
+}
+
+fn parse(line: &[u8]) -> Option<Event> {
+    serde_json::from_slice(line).ok()
 }
 
 fn step_of(event: &Event) -> Option<usize> {
     match event {
         Event::Step(metrics) => Some(metrics.step),
         Event::Eval(metrics) => Some(metrics.step),
+        Event::Sample(sample) => Some(sample.step),
         _ => None,
     }
 }
@@ -96,6 +145,24 @@ mod tests {
                 text.lines().map(|line| serde_json::from_str::<Event>(line).unwrap()).collect();
             assert_eq!(steps, [step(1), step(2), eval(2)]);
             assert!(text.starts_with(r#"{"event":"step","step":1,"total_steps":9,"epoch":0.5,"loss":1.25,"lr":0.0001,"grad_norm":0.1,"n_tokens":12,"#), "{text}");
+        });
+    }
+
+    #[test]
+    fn the_last_lines_are_found_without_reading_all() {
+        ready(async {
+            let store = MemoryStore::new();
+            assert_eq!(last_metrics(&store, HasEvals::Yes).await.unwrap(), (None, None));
+            append(&store, &eval(1)).await.unwrap();
+            for at in 1..=1000 {
+                append(&store, &step(at)).await.unwrap();
+            }
+            assert!(store.size(METRICS_KEY).await.unwrap().unwrap() > 2 * TAIL);
+            let last = |event: Option<StepMetrics>| event.map(|step| step.step);
+            let (found, none) = last_metrics(&store, HasEvals::No).await.unwrap();
+            assert_eq!((last(found), none), (Some(1000), None));
+            let (found, first) = last_metrics(&store, HasEvals::Yes).await.unwrap();
+            assert_eq!((last(found), first.map(|eval| eval.step)), (Some(1000), Some(1)));
         });
     }
 }

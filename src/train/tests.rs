@@ -82,7 +82,7 @@ fn train_until(
         events.push(event);
         if stop { Control::Stop } else { Control::Continue }
     };
-    let training = Training { run, batches: &batches, held_out, start };
+    let training = Training { run, batches: &batches, held_out, samples: None, start };
     let result = ready(super::train(&mut model, training, store, &mut emit));
     Outcome { result, events, values: model.host() }
 }

@@ -1,9 +1,12 @@
 //! The loop.
 
+mod recover;
+
 use super::checkpoint::{self, BEST, Best, CHECKPOINT, Progress};
+use super::samples::{self, Samples};
 use super::start::{check_held_out, data_digest, refuse_checkpoints};
 use super::tensorboard::EventFile;
-use super::{Optimizer, Plan, Schedule, StepBatches, clip, metrics};
+use super::{Optimizer, Plan, Schedule, StepBatches, Watch, clip, metrics};
 use crate::config::Run;
 use crate::data::Batch;
 use crate::data::batches::Batches;
@@ -24,6 +27,8 @@ pub struct Training<'a> {
     pub batches: &'a Batches,
     /// Held-out rows; without them nothing is evaluated.
     pub held_out: Option<&'a HeldOut>,
+    /// Prompts answered along the way; none where nobody asked for them.
+    pub samples: Option<Samples<'a>>,
     /// From the beginning or from the newest checkpoint.
     pub start: Start,
 }
@@ -66,6 +71,9 @@ struct Trainer<'a, M, S> {
     optimizer: Optimizer,
     progress: Progress,
     event_file: Option<EventFile>,
+    watch: Watch,
+    /// Step of the last samples.
+    sampled: Option<usize>,
     /// Values before the last update, which made a finite loss and gradient; `None` right after a resumption.
     good_values: Option<NamedTensors>,
     device: Device,
@@ -123,7 +131,14 @@ impl<'a, M: Trainee, S: Store> Trainer<'a, M, S> {
             }
         }
         // What was written after the checkpoint will be written again.
-        metrics::cut_after(store, progress.step).await?;
+        let before = metrics::cut_after(store, progress.step).await?;
+        let mut watch = Watch::new(&run.data);
+        // What these show has been said.
+        before.iter().for_each(|event| _ = watch.see(event));
+        let sampled = before.iter().rev().find_map(|event| match event {
+            Event::Sample(sample) => Some(sample.step),
+            _ => None,
+        });
         checkpoint::remove_from(store, BEST, progress.step + 1).await?;
         let saved_bests = checkpoint::bests(store).await?;
         let plan = Plan::new(&run.train, n_batches);
@@ -134,6 +149,8 @@ impl<'a, M: Trainee, S: Store> Trainer<'a, M, S> {
             } else {
                 None
             },
+            watch,
+            sampled,
             elapsed_before: progress.elapsed_secs,
             clock: Instant::now(),
             model,
@@ -245,6 +262,9 @@ impl<'a, M: Trainee, S: Store> Trainer<'a, M, S> {
         {
             control = self.evaluate(held_out).await?;
         }
+        if control == Control::Continue && (step == 0 || self.plan.evaluates_after(step)) {
+            control = self.sample().await?;
+        }
         let due = self.plan.saves_after(step) || self.out_of_patience() || control == Control::Stop;
         if step > 0 && due && self.saved != Some((step, self.progress.last_eval)) {
             self.check_weights().await?;
@@ -286,58 +306,31 @@ impl<'a, M: Trainee, S: Store> Trainer<'a, M, S> {
         self.record(Event::Eval(figures)).await
     }
 
-    /// The last update's result is used by no later step that would find it out.
-    async fn check_weights(&mut self) -> Result<()> {
-        let Some(norm) = clip::global_norm(&self.model.trainable()) else { return Ok(()) };
-        let [norm] = read_scalars([norm]).await?;
-        if norm.is_finite() {
-            return Ok(());
-        }
-        Err(self.not_finite(self.progress.step, "norm of the weights", f64::from(norm)).await?)
-    }
-
-    /// Puts the last good values back and says what went wrong.
-    async fn not_finite(&mut self, step: usize, quantity: &'static str, value: f64) -> Result<Error> {
-        // The last update is the suspect, and a checkpoint written after it holds its result.
-        checkpoint::remove_from(self.store, CHECKPOINT, self.progress.step).await?;
-        let good_values = match self.good_values.take() {
-            Some(values) => Some(values),
-            None => {
-                let mut note = |message| _ = (self.emit)(Event::Note { message });
-                checkpoint::load_newest(self.store, CHECKPOINT, &self.device, &mut note)
-                    .await?
-                    .map(|older| older.weights)
-            }
+    /// Answers the sample prompts, once a step.
+    async fn sample(&mut self) -> Result<Control> {
+        let step = self.progress.step;
+        let (Some(samples), Some(model)) = (&self.training.samples, self.model.speaker()) else {
+            return Ok(Control::Continue);
         };
-        if let Some(values) = good_values {
-            self.model.set_trainable(values)?;
+        if self.sampled == Some(step) {
+            return Ok(Control::Continue);
         }
-        let lr = self.training.run.learning_rate();
-        let advice = match (step, self.training.run.train.max_grad_norm) {
-            (1, _) => "the model or the first batch is at fault: try device cpu and look at the rows with `attune data check`".into(),
-            (_, 0.0) => format!("try a train.learning_rate below {lr:e}, more train.warmup_steps, or train.max_grad_norm 1"),
-            (_, limit) => format!("try a train.learning_rate below {lr:e}, more train.warmup_steps, or a train.max_grad_norm below {limit}"),
-        };
-        Ok(Error::NotFinite { step, quantity, value, advice })
-    }
-
-    /// A run is not lost with its best weights: the last ones are used where those cannot be read.
-    async fn restore_best(&mut self, best: Best) -> Result<()> {
-        let Best { step, eval_loss } = best;
-        let mut note = |message| _ = (self.emit)(Event::Note { message });
-        match checkpoint::load_best(self.store, step, &self.device).await {
-            Ok(weights) => {
-                note(format!(
-                    "using the weights of step {step}, with the lowest held-out loss {eval_loss:.4}"
-                ));
-                self.model.set_trainable(weights)
+        match samples.answer(model, step, &mut *self.emit).await {
+            Ok(None) => Ok(Control::Stop),
+            Ok(Some(answers)) => {
+                self.sampled = Some(step);
+                let mut control = Control::Continue;
+                for answer in answers {
+                    if self.record(Event::Sample(answer)).await? == Control::Stop {
+                        control = Control::Stop;
+                    }
+                }
+                Ok(control)
             }
             Err(problem) => {
-                note(format!(
-                    "the weights of step {step}, with the lowest held-out loss, cannot be read ({problem}); \
-                     those of the last step are used"
-                ));
-                Ok(())
+                // A run is worth more than what it says on the way.
+                self.training.samples = None;
+                Ok((self.emit)(samples::note(&problem)))
             }
         }
     }
@@ -347,7 +340,10 @@ impl<'a, M: Trainee, S: Store> Trainer<'a, M, S> {
         if let Some(file) = &self.event_file {
             file.append(self.store, &event).await?;
         }
-        Ok((self.emit)(event))
+        let sign = self.watch.see(&event);
+        let control = (self.emit)(event);
+        let after = sign.map_or(control, |sign| (self.emit)(Event::Sign(sign)));
+        Ok(if control == Control::Stop { control } else { after })
     }
 
     fn ends_with_best(&self) -> bool {

@@ -59,9 +59,13 @@ impl TrainConfig {
             ("batch_size", self.batch_size),
             ("gradient_accumulation_steps", self.gradient_accumulation_steps),
             ("eval_batch_size", self.eval_batch_size),
+            ("sample_tokens", self.sample_tokens),
             ("max_steps", self.max_steps.unwrap_or(1)),
         ] {
             check(value >= 1, setting, value.to_string(), whole);
+        }
+        if self.sample_prompts.iter().any(String::is_empty) {
+            check(false, "sample_prompts", "an empty text".into(), "texts that are not empty");
         }
         Error::all(problems)
     }

@@ -30,17 +30,29 @@ class Skipped extends Error {}
 /** Ends the test as one that this machine cannot make. */
 export const skip = reason => { throw new Skipped(reason); };
 
+// A GPU that is a program on the CPU: every machine has it, and it computes the same.
+const SOFTWARE_GPU = ['--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader'];
+
 /** Opens the page on the CPU, runs `body` with it and prints the line that it returns. Any fault of the page fails it. */
-export async function test(body) {
+export const test = body => testOn('cpu', body);
+
+/**
+ * The same on a GPU that is a program; the test is skipped where page or browser have none. `prepare` runs in each
+ * worker while its code is still on the way.
+ */
+export const testOnGpu = (body, prepare) => testOn('webgpu', body, prepare);
+
+async function testOn(device, body, prepare) {
   const work = mkdtempSync(join(tmpdir(), 'attune-page-'));
   const context = await chromium.launchPersistentContext(join(work, 'profile'), {
     executablePath: browserPath,
     headless: true,
     acceptDownloads: true,
     viewport: { width: 1280, height: 800 },
-    args: ['--no-sandbox', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'],
+    args: ['--no-sandbox', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync', ...(device === 'webgpu' ? SOFTWARE_GPU : [])],
   });
-  const opened = new Opened(await context.newPage(), work);
+  const opened = new Opened(await context.newPage(), work, device);
+  if (prepare) opened.page.on('worker', worker => worker.evaluate(prepare).catch(() => {}));
   try {
     await opened.start();
     const result = await body(opened);
@@ -65,9 +77,10 @@ export async function test(body) {
 
 /** The open page. */
 class Opened {
-  constructor(page, work) {
+  constructor(page, work, device) {
     /** A folder that goes when the test ends. */
     this.work = work;
+    this.device = device;
     this.faults = [];
     this.axe = '';
     this.follow(page);
@@ -91,8 +104,36 @@ class Opened {
       const note = list => list.getEntries().forEach(({ startTime, duration }) => longTasks.push({ startTime, duration }));
       new PerformanceObserver(note).observe({ type: 'longtask', buffered: true });
     });
-    await this.page.goto(`${address}?device=cpu`);
-    await this.page.waitForFunction(() => document.querySelector('#device')?.textContent.startsWith('CPU'), null, { timeout: 60_000 });
+    if (this.device === 'webgpu' && !(await (await fetch(served('built.js'))).text()).includes('true')) skip('the page was built without WebGPU');
+    await this.page.goto(`${address}?device=${this.device}`);
+    await this.ready();
+  }
+
+  /** Waits until the worker can be asked. A GPU's first answers, those of its self-test, take their time. */
+  async ready() {
+    await this.page.waitForFunction(() => /^(CPU|WebGPU)/.test(document.querySelector('#device')?.textContent), null, { timeout: 180_000 });
+    const said = await this.page.locator('.device').innerText();
+    if (this.device === 'webgpu' && /no WebGPU|gives no GPU/.test(said)) skip('this browser gives no GPU');
+    assert.match(said, this.device === 'webgpu' ? /^WebGPU/ : /^CPU/);
+  }
+
+  /** Runs `body` in the worker, as the debugger can. A worker that ends does not answer. */
+  inWorker(body) {
+    const [worker] = this.page.workers().slice(-1);
+    return Promise.race([worker.evaluate(body), new Promise(resolve => setTimeout(resolve, 2000))]);
+  }
+
+  /** After the worker died: what the page says of it. Starts another, goes back to the run that was cut off and on. */
+  async goOn() {
+    await this.page.waitForSelector('#restart', { timeout: 30_000 });
+    const said = await this.text('#failure');
+    await this.page.click('#restart');
+    await this.ready();
+    await this.page.waitForSelector('#unfinished', { timeout: 20_000 });
+    assert.equal(await this.page.locator('#failure').count(), 0);
+    await this.page.click('#go-back');
+    await this.page.click('#resume', { timeout: 60_000 });
+    return said;
   }
 
   view(name) {

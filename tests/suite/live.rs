@@ -3,11 +3,11 @@
 #![allow(clippy::unwrap_used)] // a test may fail
 
 use crate::support::{device_name, folder};
-use attune::config::{DataConfig, GenerateConfig, Run};
+use attune::config::{DataConfig, GenerateConfig, Run, differences};
 use attune::models::Adapter;
 use attune::native::block_on;
-use attune::protocol::{Command, Control, Event, Parcel, Prompt, Update, Voice};
-use attune::session::Session;
+use attune::protocol::{Command, Control, Event, Parcel, Prompt, Sample, Stored, Update, Voice};
+use attune::session::{Session, figures};
 use attune::store::Store;
 use attune::store::memory::MemoryStore;
 use attune::{Error, Result};
@@ -181,7 +181,13 @@ fn a_run_that_was_cut_off_is_found_again_and_ends_as_if_it_had_not_been() {
         stored.runs.iter().map(|run| (run.run.out.as_str(), run.is_done, run.has_checkpoint)).collect();
     assert_eq!(states, [("runs/2", false, true), ("runs/1", true, true)]);
     let cut = stored.runs[0].clone();
-    assert_eq!(cut.steps.iter().map(|step| step.loss).collect::<Vec<_>>(), losses(&first));
+    assert_eq!(
+        cut.last_step.as_ref().map(|step| (step.step, Some(&step.loss))),
+        Some((2, losses(&first).last()))
+    );
+    assert_eq!(stored.runs.iter().map(|run| run.number).collect::<Vec<_>>(), [2, 1]);
+    let figures = block_on(figures(later.store(), "runs/2")).unwrap();
+    assert_eq!(figures.steps.iter().map(|step| step.loss).collect::<Vec<_>>(), losses(&first));
     assert_eq!((cut.model.as_str(), cut.data.as_str()), ("models/llama", ROWS));
 
     ok(&mut later, Command::OpenModel { key: cut.model, name: cut.run.model.clone() });
@@ -202,4 +208,120 @@ fn a_run_that_was_cut_off_is_found_again_and_ends_as_if_it_had_not_been() {
     assert_eq!(stored.runs.len(), 1);
     let (_, outcome) = told(&mut later, Command::Remove { key: "data/rows.jsonl".into() }, None);
     assert!(outcome.unwrap_err().to_string().starts_with("data/rows.jsonl: it is no model and no run"));
+}
+
+fn stored(session: &mut Page) -> Stored {
+    let listed = ok(session, Command::List);
+    let [Update::Stored(stored)] = &listed[..] else { panic!("{listed:?}") };
+    stored.clone()
+}
+
+/// Half of the rows held out, two evaluations, three prompts answered.
+fn sampled(out: &str) -> Box<Run> {
+    let mut run = run(out);
+    run.data.eval_fraction = 0.5;
+    run.train.eval_steps = 2;
+    run.train.sample_rows = 2;
+    run.train.sample_prompts = vec!["a, b".into()];
+    run.train.sample_tokens = 5;
+    run.train.learning_rate = Some(5e-2);
+    run
+}
+
+#[test]
+fn sample_prompts_are_answered_at_every_evaluation_and_change_no_number() {
+    let mut session = session();
+    ok(&mut session, open());
+    ok(&mut session, read(ROWS));
+    let with = ok(&mut session, Command::Train { run: sampled("runs/1") });
+    let mut plain = sampled("runs/2");
+    plain.train.sample_rows = 0;
+    plain.train.sample_prompts.clear();
+    let without = ok(&mut session, Command::Train { run: plain });
+    assert_eq!(losses(&with), losses(&without));
+    let done = |folder| block_on(Adapter::load(session.store(), folder)).unwrap().tensors;
+    assert_eq!(done("runs/1"), done("runs/2"));
+
+    let samples = |updates: &[Update]| -> Vec<Sample> {
+        let sample = |update: &Update| match update {
+            Update::Event(Event::Sample(sample)) => Some(sample.clone()),
+            _ => None,
+        };
+        updates.iter().filter_map(sample).collect()
+    };
+    let told = samples(&with);
+    assert_eq!(samples(&without), []);
+    assert_eq!(told.iter().map(|sample| sample.step).collect::<Vec<_>>(), [0, 0, 0, 2, 2, 2, 4, 4, 4]);
+    assert!(
+        told[..2].iter().all(|sample| sample.prompt.starts_with('a') && sample.prompt.len() == 2),
+        "{told:?}"
+    );
+    assert_eq!(told[2].prompt, "a, b");
+    assert!(told[..3].iter().zip(&told[3..]).all(|(before, after)| before.prompt == after.prompt));
+    assert!((0..3).any(|index| told[index].text != told[6 + index].text), "nothing was learned: {told:?}");
+    assert_eq!(block_on(figures(session.store(), "runs/1")).unwrap().samples, told);
+
+    // The last answers are what the result says when it is asked.
+    let ask = |text: &str| Command::Generate {
+        prompt: Prompt::Text(text.into()),
+        voice: Voice::Tuned,
+        sampling: GenerateConfig { max_new_tokens: 5, ..GenerateConfig::default() },
+        seed: 0,
+    };
+    ok(&mut session, Command::Reopen { run: sampled("runs/1") });
+    let said = ok(&mut session, ask(&told[6].prompt));
+    let said: String = said
+        .iter()
+        .filter_map(|update| if let Update::Text { piece } = update { Some(piece.as_str()) } else { None })
+        .collect();
+    assert_eq!(said, told[6].text);
+}
+
+#[test]
+fn a_resumed_run_answers_no_prompt_twice() {
+    let mut session = session();
+    ok(&mut session, open());
+    ok(&mut session, read(ROWS));
+    ok(&mut session, Command::Train { run: sampled("runs/whole") });
+    for stop_at in [1, 2, 3] {
+        let out = format!("runs/{stop_at}");
+        told(&mut session, Command::Train { run: sampled(&out) }, Some(stop_at)).1.unwrap_err();
+        ok(&mut session, Command::Resume { run: sampled(&out) });
+        let of = |key: &str| block_on(figures(session.store(), key)).unwrap();
+        let (parts, whole) = (of(&out), of("runs/whole"));
+        assert_eq!(parts.samples, whole.samples, "stopped at {stop_at}");
+        assert_eq!(parts.evals, whole.evals, "stopped at {stop_at}");
+    }
+}
+
+#[test]
+fn runs_are_numbered_and_can_be_named_and_refused_ones_leave_nothing() {
+    let mut session = session();
+    ok(&mut session, open());
+    ok(&mut session, read(ROWS));
+    let mut refused = run("runs/0");
+    refused.train.batch_size = 0;
+    told(&mut session, Command::Train { run: refused }, None).1.unwrap_err();
+    assert_eq!(block_on(session.store().list("runs/0/")).unwrap(), [""; 0]);
+
+    ok(&mut session, Command::Train { run: run("runs/1") });
+    told(&mut session, Command::Train { run: sampled("runs/2") }, Some(3)).1.unwrap_err();
+    ok(&mut session, Command::Rename { key: "runs/1".into(), name: " first try ".into() });
+    let runs = stored(&mut session).runs;
+    let facts: Vec<_> = runs.iter().map(|run| (run.number, run.name.as_deref(), run.is_done)).collect();
+    assert_eq!(facts, [(2, None, false), (1, Some("first try"), true)]);
+    assert_eq!(runs[0].last_eval.as_ref().map(|eval| eval.step), Some(2));
+    let differing: Vec<_> = differences(&[&runs[0].run, &runs[1].run]).unwrap();
+    let keys: Vec<_> = differing.iter().map(|difference| difference.key.as_str()).collect();
+    assert!(keys.contains(&"data.eval_fraction") && !keys.contains(&"out"), "{keys:?}");
+
+    // Going on keeps number and name.
+    ok(&mut session, Command::Rename { key: "runs/2".into(), name: "second".into() });
+    ok(&mut session, Command::Resume { run: sampled("runs/2") });
+    let runs = stored(&mut session).runs;
+    assert_eq!((runs[0].number, runs[0].name.as_deref(), runs[0].is_done), (2, Some("second"), true));
+    ok(&mut session, Command::Rename { key: "runs/2".into(), name: String::new() });
+    assert_eq!(stored(&mut session).runs[0].name, None);
+    let (_, outcome) = told(&mut session, Command::Rename { key: "runs/9".into(), name: "x".into() }, None);
+    assert!(outcome.unwrap_err().to_string().starts_with("runs/9: it is no run"));
 }

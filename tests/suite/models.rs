@@ -205,7 +205,8 @@ fn curve(model: CausalLm, expected: &Value, change: impl Fn(&mut Run)) -> (Vec<f
     };
     let mut trainee = Sft { model, options };
     let batches = batches(curve_rows(), 2, false);
-    let training = Training { run: &run, batches: &batches, held_out: None, start: Start::Fresh };
+    let training =
+        Training { run: &run, batches: &batches, held_out: None, samples: None, start: Start::Fresh };
     let (mut losses, mut norms, mut rates) = (Vec::new(), Vec::new(), Vec::new());
     let mut collect = |event| {
         if let Event::Step(step) = event {

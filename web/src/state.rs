@@ -1,10 +1,11 @@
 //! What the page knows.
 
+use crate::form::Bad;
 use crate::talk::Talk;
 use attune::config::{GenerateConfig, Run};
 use attune::protocol::{
-    DataView, DeviceView, EvalMetrics, Event, ModelCard, Reply, Returned, StepMetrics, Stored, StoredFile,
-    StoredRun, Trained, Update,
+    DataView, DeviceView, Estimate, EvalMetrics, Event, Figures, ModelCard, Reply, Returned, Sample,
+    SettingProblem, Sign, StepMetrics, Stored, StoredFile, StoredRun, Trained, Update,
 };
 use leptos::prelude::{Update as _, *};
 
@@ -72,10 +73,13 @@ pub struct Source {
     pub name: String,
 }
 
-/// Tabs are closed without a thought, so a page's runs keep checkpoints more often than the core's default.
-fn first_run() -> Run {
+/// Tabs are closed without a thought, so a page's runs keep checkpoints more often than the core's default; and
+/// people look on, so a few prompts are answered on the way.
+pub fn first_run() -> Run {
     let mut run = Run::default();
     run.train.save_steps = 20;
+    run.train.sample_rows = 2;
+    run.train.sample_tokens = 24;
     run
 }
 
@@ -102,11 +106,27 @@ pub struct Page {
     pub returning: RwSignal<Option<StoredRun>>,
     pub data: RwSignal<Option<DataView>>,
     pub run: RwSignal<Run>,
+    /// Whether somebody has looked at the settings, or begun with them.
+    pub is_tuned: RwSignal<bool>,
+    /// Texts in the form of `run` that are no values.
+    pub bad: RwSignal<Vec<Bad>>,
+    /// What the core finds wrong with `run`.
+    pub problems: RwSignal<Vec<SettingProblem>>,
+    /// What `run` would need.
+    pub estimate: RwSignal<Option<Estimate>>,
     pub phase: RwSignal<Phase>,
     /// The settings that the run under way, or the last one, began with.
     pub begun: RwSignal<Option<Run>>,
     pub steps: RwSignal<Vec<StepMetrics>>,
     pub evals: RwSignal<Vec<EvalMetrics>>,
+    pub samples: RwSignal<Vec<Sample>>,
+    pub signs: RwSignal<Vec<Sign>>,
+    /// Bytes that the worker's code holds.
+    pub memory: RwSignal<Option<u64>>,
+    /// Figures of stored runs, as far as they were asked for.
+    pub figures: RwSignal<Vec<Figures>>,
+    /// Folders of the runs that are compared.
+    pub ticked: RwSignal<Vec<String>>,
     pub trained: RwSignal<Option<Trained>>,
     pub sampling: RwSignal<GenerateConfig>,
     /// The conversation.
@@ -134,10 +154,19 @@ impl Page {
             returning: RwSignal::new(None),
             data: RwSignal::new(None),
             run: RwSignal::new(first_run()),
+            is_tuned: RwSignal::new(false),
+            bad: RwSignal::new(Vec::new()),
+            problems: RwSignal::new(Vec::new()),
+            estimate: RwSignal::new(None),
             phase: RwSignal::new(Phase::Idle),
             begun: RwSignal::new(None),
             steps: RwSignal::new(Vec::new()),
             evals: RwSignal::new(Vec::new()),
+            samples: RwSignal::new(Vec::new()),
+            signs: RwSignal::new(Vec::new()),
+            memory: RwSignal::new(None),
+            figures: RwSignal::new(Vec::new()),
+            ticked: RwSignal::new(Vec::new()),
             trained: RwSignal::new(None),
             sampling: RwSignal::new(GenerateConfig::default()),
             talk: Talk::new(),
@@ -146,9 +175,11 @@ impl Page {
         }
     }
 
-    /// Whether the worker has nothing to do.
+    /// Whether the worker has nothing to do. What the settings ask for by themselves is done in an instant and holds
+    /// nobody up.
     pub fn is_free(&self) -> bool {
-        matches!(self.worker.get(), Worker::Ready(_)) && self.asked.with(Vec::is_empty)
+        let is_done = |asked: &Vec<View>| asked.iter().all(|view| *view == View::Tune);
+        matches!(self.worker.get(), Worker::Ready(_)) && self.asked.with(is_done)
     }
 
     /// Takes in what the worker says.
@@ -157,7 +188,9 @@ impl Page {
             Reply::Loading { done, total } => self.worker.set(Worker::Loading { done, total }),
             Reply::Ready { device } => self.worker.set(Worker::Ready(device)),
             Reply::Update(update) => self.update(update),
-            Reply::File { .. } => {}
+            // The client hears of a worker's end.
+            Reply::File { .. } | Reply::Gone { .. } => {}
+            Reply::Memory { n_bytes } => self.memory.set(Some(n_bytes)),
             Reply::Done => _ = self.ended(),
             Reply::Failed { message, is_stop } => {
                 // Without a request under way it is the worker's own start that failed.
@@ -217,12 +250,23 @@ impl Page {
             Update::Text { piece } => self.talk.hear(&piece),
             Update::Answer(answer) => self.talk.answered(answer),
             Update::Examples(examples) => self.talk.show(examples),
+            Update::Estimated { problems, estimate } => {
+                self.problems.set(problems);
+                self.estimate.set(estimate.map(|estimate| *estimate));
+            }
             Update::Stored(stored) => self.stored.set(stored),
             Update::Packed(file) => self.packed.update(|packed| {
                 packed.retain(|earlier| earlier.key != file.key);
                 packed.push(file);
             }),
             Update::Returned(returned) => self.returned(*returned),
+            Update::Figures(figures) => {
+                self.figures.update(|all| {
+                    all.retain(|other| other.key != figures.key);
+                    all.push(*figures);
+                });
+                self.show_figures();
+            }
         }
     }
 
@@ -238,23 +282,52 @@ impl Page {
                     steps.push(step);
                 });
             }
+            Event::Sample(sample) => self.samples.update(|samples| {
+                samples.retain(|earlier| {
+                    earlier.step < sample.step
+                        || (earlier.step == sample.step && earlier.prompt != sample.prompt)
+                });
+                samples.push(sample);
+            }),
+            Event::Sign(sign) => self.signs.update(|signs| {
+                signs.retain(|earlier| earlier.kind != sign.kind);
+                signs.push(sign);
+            }),
             Event::Eval(eval) => self.evals.update(|evals| {
                 evals.retain(|earlier| earlier.step < eval.step);
                 evals.push(eval);
             }),
             // The data view has shown the report already.
-            Event::Data(_) | Event::Checkpoint { .. } | Event::Done(_) => {}
+            Event::Data(_) | Event::Estimate(_) | Event::Checkpoint { .. } | Event::Done(_) => {}
         }
     }
 
     /// Shows an earlier run as if it had been stopped just now.
     fn return_to(&self, stored: StoredRun) {
-        let StoredRun { run, steps, evals, .. } = stored;
+        let run = stored.run;
         self.phase.set(Phase::Stopped);
-        self.steps.set(steps);
-        self.evals.set(evals);
+        self.bad.set(Vec::new());
+        self.is_tuned.set(true);
         self.run.set(run.clone());
         self.begun.set(Some(run));
+        self.show_figures();
+    }
+
+    /// Shows what was read of the run at hand, unless it goes on already.
+    fn show_figures(&self) {
+        let Some(key) = self.begun.with_untracked(|run| run.as_ref().map(|run| run.out.clone())) else {
+            return;
+        };
+        let figures =
+            self.figures.with_untracked(|all| all.iter().find(|figures| figures.key == key).cloned());
+        let is_new =
+            self.steps.with_untracked(Vec::is_empty) && self.phase.get_untracked() != Phase::Training;
+        if let (Some(figures), true) = (figures, is_new) {
+            self.steps.set(figures.steps);
+            self.evals.set(figures.evals);
+            self.samples.set(figures.samples);
+            self.signs.set(figures.signs);
+        }
     }
 
     /// Settings are in force at once; a run is shown like the last one.
@@ -272,12 +345,29 @@ impl Page {
         self.returned.set(Some(returned));
     }
 
+    /// A new worker knows nothing of what the last one had open; what is stored it will tell.
+    pub fn forget_worker(&self) {
+        self.asked.set(Vec::new());
+        self.talk.speaking.set(Vec::new());
+        self.progress.set(None);
+        self.failure.set(None);
+        self.importing.set(None);
+        self.returning.set(None);
+        self.model.set(None);
+        self.source.set(None);
+        self.data.set(None);
+        self.rows.set(None);
+        self.forget_run();
+    }
+
     /// Figures and result of the last run are no longer those of what is chosen.
     pub fn forget_run(&self) {
         self.phase.set(Phase::Idle);
         self.begun.set(None);
         self.steps.set(Vec::new());
         self.evals.set(Vec::new());
+        self.samples.set(Vec::new());
+        self.signs.set(Vec::new());
         self.trained.set(None);
         self.notes.set(Vec::new());
         self.talk.clear();

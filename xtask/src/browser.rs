@@ -30,7 +30,7 @@ impl Browser {
         };
         let node_path = tools::node_path()?;
         let out = crate::cache::target_dir().join("page");
-        page::build(&out)?;
+        page::build(&out, page::Devices::CpuAndGpu)?;
         let attune = demo::build("cpu")?;
         Ok(Ok(Self { chromium, node_path, attune, address: serve::start(&out)? }))
     }

@@ -16,11 +16,11 @@ const MOST_WEIGHTS: u64 = 1_000_000;
 const LAYERS: &[&[&str]] = &[
     &["error"],
     &["config", "device", "store"],
-    &["tokenizer", "data", "ops", "methods", "protocol", "native"],
+    &["tokenizer", "data", "ops", "methods", "protocol", "curves", "hub", "native"],
     &["models"],
     &["generate"],
     &["objectives"],
-    &["train", "eval", "export"],
+    &["train", "eval", "export", "estimate"],
     &["session"],
     &["cli", "main"],
 ];

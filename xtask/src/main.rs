@@ -12,10 +12,12 @@ mod offline;
 mod page;
 mod pictures;
 mod process;
+mod remember;
 mod serve;
 mod setup;
 mod test;
 mod tools;
+mod worker;
 
 use clap::{Parser, Subcommand};
 use std::path::{Path, PathBuf};

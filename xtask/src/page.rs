@@ -1,6 +1,8 @@
 //! `cargo xtask dist`: the page as a folder of static files, under any base path.
 
 use crate::process::run_logged;
+use crate::remember::remembered;
+use crate::worker::Worker;
 use crate::{setup, tools};
 use anyhow::{Context, Result, bail, ensure};
 use base64::Engine;
@@ -21,17 +23,34 @@ pub struct Args {
     /// Folder that receives the page.
     #[arg(long, value_name = "DIR", default_value = "dist")]
     out: PathBuf,
+    /// Also build the worker that computes on the browser's GPU; the first time takes 20 minutes more.
+    #[arg(long)]
+    gpu: bool,
+}
+
+/// What a page's workers can compute on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Devices {
+    Cpu,
+    CpuAndGpu,
+}
+
+impl Devices {
+    /// As the flag `--gpu` says.
+    pub fn with_gpu(gpu: bool) -> Self {
+        if gpu { Self::CpuAndGpu } else { Self::Cpu }
+    }
 }
 
 /// Runs `cargo xtask dist`.
 pub fn run(args: &Args) -> Result<()> {
-    build(&args.out)?;
+    build(&args.out, Devices::with_gpu(args.gpu))?;
     println!("the page is in {}", args.out.display());
     Ok(())
 }
 
 /// Builds the page into `out` and prints what a visitor downloads.
-pub fn build(out: &Path) -> Result<()> {
+pub fn build(out: &Path, devices: Devices) -> Result<()> {
     let toolchain = setup::wasm_toolchain().map_err(anyhow::Error::msg)?;
     let path = tools::path()?;
     let out = std::path::absolute(out).context("the folder for the page")?;
@@ -40,7 +59,7 @@ pub fn build(out: &Path) -> Result<()> {
     let mut trunk = Command::new("trunk");
     // Trunk reads NO_COLOR as a flag of its own and takes nothing but true and false.
     trunk.args(["build", "--release", "--offline", "--dist"]).arg(&out).env_remove("NO_COLOR");
-    trunk.current_dir(crate::root()).env("PATH", path);
+    trunk.current_dir(crate::root()).env("PATH", &path);
     toolchain.set(&mut trunk);
     let finished = run_logged("page", &mut trunk)?;
     ensure!(
@@ -50,6 +69,14 @@ pub fn build(out: &Path) -> Result<()> {
         finished.log.display()
     );
     allow_start(&out.join("index.html"))?;
+    Worker::Cpu.build(&toolchain, &path, &out)?;
+    if devices == Devices::CpuAndGpu {
+        Worker::Gpu.build(&toolchain, &path, &out)?;
+    }
+    // Read by `web/worker.js`, which must not ask for a file that is not there.
+    let built = out.join("built.js");
+    let text = format!("export const hasGpu = {};\n", devices == Devices::CpuAndGpu);
+    fs::write(&built, text).with_context(|| format!("could not write {}", built.display()))?;
     crate::offline::list(&out)?;
     compress(&out)
 }
@@ -70,8 +97,10 @@ fn allow_start(index: &Path) -> Result<()> {
     fs::write(index, html).with_context(|| format!("could not write {}", index.display()))
 }
 
+/// Writes each file beside itself as gzip, which every browser takes, and as Brotli, which most take and is smaller.
 fn compress(folder: &Path) -> Result<()> {
-    let mut total = 0;
+    let mut totals = [0; 2];
+    println!("{:>9}  {:>9}  {:>9}", "kB", "gzip", "Brotli");
     for entry in fs::read_dir(folder).with_context(|| format!("could not read {}", folder.display()))? {
         let path = entry.context("a file of the page")?.path();
         let ending = path.extension().unwrap_or_default().to_string_lossy().into_owned();
@@ -79,15 +108,30 @@ fn compress(folder: &Path) -> Result<()> {
             continue;
         }
         let bytes = fs::read(&path).with_context(|| format!("could not read {}", path.display()))?;
-        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-        encoder.write_all(&bytes).context("compressing in memory")?;
-        let compressed = encoder.finish().context("compressing in memory")?;
+        let compressed = [("gz", gzip(&bytes)?), ("br", remembered("brotli", &bytes, || brotli(&bytes))?)];
+        let [gz, br] = compressed.each_ref().map(|(_, bytes)| bytes.len());
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        println!("{:>9} kB  {:>8} kB compressed  {name}", bytes.len() / 1000, compressed.len() / 1000);
-        total += compressed.len();
-        let target = path.with_extension(format!("{ending}.gz"));
-        fs::write(&target, compressed).with_context(|| format!("could not write {}", target.display()))?;
+        println!("{:>9}  {:>9}  {:>9}  {name}", bytes.len() / 1000, gz / 1000, br / 1000);
+        totals = [totals[0] + gz, totals[1] + br];
+        for (more, bytes) in compressed {
+            let target = path.with_extension(format!("{ending}.{more}"));
+            fs::write(&target, bytes).with_context(|| format!("could not write {}", target.display()))?;
+        }
     }
-    println!("{:>24} kB compressed in all", total / 1000);
+    println!("{:>20}  {:>9}  in all", totals[0] / 1000, totals[1] / 1000);
     Ok(())
+}
+
+fn gzip(bytes: &[u8]) -> Result<Vec<u8>> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    encoder.write_all(bytes).context("compressing in memory")?;
+    encoder.finish().context("compressing in memory")
+}
+
+/// At its highest quality, which takes a second a megabyte.
+fn brotli(bytes: &[u8]) -> Result<Vec<u8>> {
+    let parameters = brotli::enc::BrotliEncoderParams { quality: 11, lgwin: 24, ..Default::default() };
+    let mut compressed = Vec::new();
+    brotli::BrotliCompress(&mut &*bytes, &mut compressed, &parameters).context("compressing in memory")?;
+    Ok(compressed)
 }

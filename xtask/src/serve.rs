@@ -25,6 +25,9 @@ pub struct Args {
     /// Folder that receives the page.
     #[arg(long, value_name = "DIR", default_value = "dist")]
     out: PathBuf,
+    /// Also build the worker that computes on the browser's GPU; the first time takes 20 minutes more.
+    #[arg(long)]
+    gpu: bool,
     /// Serve what is in the folder without building.
     #[arg(long)]
     no_build: bool,
@@ -50,7 +53,7 @@ struct Sample {
 /// Runs `cargo xtask serve`.
 pub fn run(args: &Args) -> Result<()> {
     if !args.no_build {
-        page::build(&args.out)?;
+        page::build(&args.out, page::Devices::with_gpu(args.gpu))?;
     }
     let samples = if args.no_samples { Vec::new() } else { samples() };
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, args.port))
@@ -131,14 +134,16 @@ fn answer(site: &Site, stream: TcpStream) -> Result<()> {
     let mut reader = BufReader::new(std::io::Read::take(stream.try_clone()?, MAX_HEADER_BYTES));
     let mut request = String::new();
     reader.read_line(&mut request)?;
-    let mut accepts_gzip = false;
+    let mut accepted = String::new();
     loop {
         let mut line = String::new();
         if reader.read_line(&mut line)? == 0 || line.trim().is_empty() {
             break;
         }
         let line = line.to_ascii_lowercase();
-        accepts_gzip |= line.starts_with("accept-encoding:") && line.contains("gzip");
+        if let Some(encodings) = line.strip_prefix("accept-encoding:") {
+            accepted = encodings.to_string();
+        }
     }
     let mut words = request.split_whitespace();
     let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
@@ -158,23 +163,30 @@ fn answer(site: &Site, stream: TcpStream) -> Result<()> {
         let text = Body::Text("not found\n".into(), "text/plain");
         return respond(stream, "404 Not Found", &[], text, false);
     };
-    let compressed = match &body {
-        Body::File(path) if accepts_gzip => {
-            let ending = path.extension().unwrap_or_default().to_string_lossy();
-            let gz = path.with_extension(format!("{ending}.gz"));
-            gz.exists().then_some(gz)
-        }
-        _ => None,
-    };
     let mut headers = Vec::new();
-    if let (Some(gz), Body::File(plain)) = (compressed, &body) {
-        headers.push(("Content-Encoding", "gzip".to_string()));
+    if let Body::File(plain) = &body
+        && let Some((encoding, file)) = compressed(plain, &accepted)
+    {
+        headers.push(("Content-Encoding", encoding.to_string()));
         headers.push(("X-Uncompressed-Length", fs::metadata(plain)?.len().to_string()));
         headers.push(("Content-Type", mime(plain).to_string()));
-        return respond(stream, "200 OK", &headers, Body::File(gz), method == "HEAD");
+        return respond(stream, "200 OK", &headers, Body::File(file), method == "HEAD");
     }
     headers.push(("Content-Type", body.mime().to_string()));
     respond(stream, "200 OK", &headers, body, method == "HEAD")
+}
+
+/// The smallest form of a file that lies beside it and that the browser accepts, as `gzip, deflate, br;q=1.0`.
+fn compressed(plain: &Path, accepted: &str) -> Option<(&'static str, PathBuf)> {
+    let ending = plain.extension().unwrap_or_default().to_string_lossy();
+    let names = |encoding| {
+        let mut accepted = accepted.split(',').filter_map(|one| one.split(';').next());
+        accepted.any(|name| name.trim() == encoding)
+    };
+    [("br", "br"), ("gzip", "gz")].into_iter().find_map(|(encoding, more)| {
+        let file = plain.with_extension(format!("{ending}.{more}"));
+        (names(encoding) && file.exists()).then_some((encoding, file))
+    })
 }
 
 enum Body {
@@ -281,6 +293,24 @@ fn respond(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_smallest_accepted_form_is_served() {
+        let folder = std::env::temp_dir().join(format!("attune-serve-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let plain = folder.join("a.wasm");
+        for ending in ["wasm", "wasm.gz", "wasm.br"] {
+            fs::write(plain.with_extension(ending), "").unwrap();
+        }
+        let encoding = |accepted| compressed(&plain, accepted).map(|(encoding, _)| encoding);
+        assert_eq!(encoding(" gzip, deflate, br, zstd"), Some("br"));
+        assert_eq!(encoding(" gzip;q=1.0"), Some("gzip"));
+        assert_eq!(encoding(" zbr"), None);
+        assert_eq!(encoding(""), None);
+        fs::remove_file(folder.join("a.wasm.br")).unwrap();
+        assert_eq!(encoding(" gzip, br"), Some("gzip"));
+        fs::remove_dir_all(&folder).unwrap();
+    }
 
     #[test]
     fn names_outside_the_page_are_not_found() {

@@ -1,13 +1,12 @@
 //! What was taken home comes back: an adapter of attune's or PEFT's, a run file, or the archive of a run.
 
-use super::stored::{self, Sources};
+use super::stored::{self, SOURCES_KEY, Sources};
 use super::{Session, Tell};
 use crate::config::Run;
 use crate::methods::MethodConfig;
 use crate::models::{ADAPTER_CONFIG, ADAPTER_MODEL, Adapter};
-use crate::protocol::{Difference, Returned, Update};
+use crate::protocol::{Returned, SourceChange, Update};
 use crate::session::RUN_FILE;
-use crate::store::folder::Folder;
 use crate::store::{Store, join, zip};
 use crate::train::METRICS_KEY;
 use crate::{Error, Result};
@@ -52,7 +51,7 @@ impl<S: Store> Session<S> {
             let default = Run::default();
             (run.out, run.device, run.adapter) = (default.out, default.device, None);
         }
-        let run = if has_adapter { stored::run(&self.store, folder).await? } else { None };
+        let run = if has_adapter { stored::run_in(&self.store, folder).await? } else { None };
         let tuned = run.as_ref().map(|run| run.run.clone());
         tell(Update::Returned(Box::new(Returned { settings, run, differences })));
         if let Some(run) = tuned {
@@ -88,7 +87,8 @@ impl<S: Store> Session<S> {
         let mut run = settings.cloned().unwrap_or_default();
         (run.model, run.out, run.method, run.adapter) = (name, folder.into(), method, None);
         self.store.write(&join(folder, RUN_FILE), run.to_toml()?.as_bytes()).await?;
-        Sources { model: key, data: String::new() }.save(&Folder::new(&self.store, folder)).await
+        let sources = Sources::of(&self.store, folder, &key, "").await?;
+        self.store.write(&join(folder, SOURCES_KEY), &sources.to_json()?).await
     }
 
     /// Takes what is wanted out of the archives in `folder`, and removes them.
@@ -132,7 +132,7 @@ impl<S: Store> Session<S> {
     }
 
     /// What the files name and is not what is open.
-    fn differences(&self, base: Option<String>, settings: Option<&Run>) -> Vec<Difference> {
+    fn differences(&self, base: Option<String>, settings: Option<&Run>) -> Vec<SourceChange> {
         let model = self.model.as_ref().map(|opened| opened.name.clone());
         let data = self.data.as_ref().map(|rows| rows.file.name.clone());
         let then = settings.and_then(|run| run.data.path.clone());
@@ -140,7 +140,7 @@ impl<S: Store> Session<S> {
         let differ = |(what, then, now): (&str, Option<String>, Option<String>)| {
             let then =
                 then.filter(|then| !then.is_empty() && Some(last(then)) != now.as_deref().map(last))?;
-            Some(Difference { what: what.into(), then, now })
+            Some(SourceChange { what: what.into(), then, now })
         };
         named.into_iter().filter_map(differ).collect()
     }

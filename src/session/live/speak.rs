@@ -1,16 +1,14 @@
 //! Continuations from the base model and from the last run's result.
 
-use super::super::load_model;
+use super::super::{load_model, prompts};
 use super::{Session, Tell};
 use crate::config::{GenerateConfig, Run};
-use crate::data::Message;
 use crate::generate::{FinishReason, generate};
 use crate::methods::MethodConfig;
 use crate::models::{Adapter, CausalLm, Pass};
 use crate::protocol::{Answer, Prompt, Update, Voice};
 use crate::store::Store;
 use crate::store::model_files::ModelFiles;
-use crate::tokenizer::{AddSpecial, GenerationPrompt, Tokenizer};
 use crate::{Error, Result};
 use web_time::Instant;
 
@@ -34,7 +32,7 @@ impl<S: Store> Session<S> {
         tell: Tell<'_>,
     ) -> Result<()> {
         sampling.validate()?;
-        let ids = encode(prompt, &self.opened()?.tokenizer)?;
+        let ids = prompts::encode(prompt, &self.opened()?.tokenizer)?;
         let (key, adapter) = self.weights_of(voice)?;
         // An adapter is switched, not unloaded: whoever compares both voices loads the model once.
         let is_loaded =
@@ -89,19 +87,5 @@ impl<S: Store> Session<S> {
         let model =
             load_model(&self.device, &files, attached, &mut |event| tell(Update::Event(event))).await?;
         Ok(Speaker { model, key, adapter })
-    }
-}
-
-fn encode(prompt: Prompt, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
-    match prompt {
-        Prompt::Text(text) => tokenizer.encode(&text, AddSpecial::Yes),
-        Prompt::Chat(turns) => {
-            let messages: Vec<Message> = turns
-                .into_iter()
-                .map(|turn| Message { role: turn.role, content: turn.content, weight: 1.0 })
-                .collect();
-            // The template writes the special tokens itself.
-            tokenizer.encode(&tokenizer.render_chat(&messages, GenerationPrompt::Yes)?, AddSpecial::No)
-        }
     }
 }

@@ -82,7 +82,7 @@ pub fn Data(page: Page, samples: RwSignal<Samples>) -> impl IntoView {
         </details>
         <details class="fold">
             <summary>"How rows are read"</summary>
-            <Fields value=page.run settings=fields disabled=Signal::derive(move || !page.is_free()) />
+            <Fields value=page.run settings=fields bad=page.bad problems=page.problems disabled=Signal::derive(move || !page.is_free()) />
         </details>
         <Busy page view=View::Data />
         {move || page.data.get().map(|data| view! { <Report data /> })}
@@ -90,7 +90,8 @@ pub fn Data(page: Page, samples: RwSignal<Samples>) -> impl IntoView {
     }
 }
 
-fn reread(page: Page, chosen: RwSignal<Option<Source>>) {
+/// Reads the data file in use again, as the settings now say.
+pub fn reread(page: Page, chosen: RwSignal<Option<Source>>) {
     let Some(Source { key, name }) = chosen.get_untracked() else { return };
     let settings = page.run.with_untracked(|run| run.data.clone());
     client::work(page, View::Data, Command::ReadData { key, name, settings });

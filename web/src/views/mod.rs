@@ -1,7 +1,10 @@
 //! One file a view.
 
+pub mod charts;
+pub mod compare;
 pub mod data;
 pub mod model;
+pub mod needs;
 pub mod stored;
 pub mod take_home;
 pub mod train;

@@ -1,48 +1,88 @@
 //! What earlier visits left in this browser: models, runs, and a run that was cut off.
 
+use super::compare;
 use crate::client;
 use crate::state::{Page, Phase, Source, View};
 use crate::units::{bytes, count};
 use crate::views::model;
+use crate::words::{counted, fill, t};
 use attune::methods::MethodConfig;
 use attune::protocol::{Command, StoredFile, StoredRun};
 use leptos::prelude::*;
+
+/// What can be done with something stored.
+struct Stored {
+    /// Folder or file.
+    key: String,
+    /// What people call it.
+    name: String,
+    /// Where its deletion is said to have failed.
+    view: View,
+    is_open: Signal<bool>,
+    can_open: bool,
+    open: Callback<()>,
+}
+
+/// The buttons of something stored. Deleting takes a second click on the same button.
+fn buttons(page: Page, stored: Stored) -> impl IntoView {
+    let Stored { key, name, view, is_open, can_open, open } = stored;
+    let is_sure = RwSignal::new(false);
+    let open_label = fill("Open {name}", &[("name", &name)]);
+    let delete_label = move || {
+        let label = if is_sure.get() { "Delete {name} for good" } else { "Delete {name}" };
+        fill(label, &[("name", &name)])
+    };
+    let delete = move |_| {
+        if !is_sure.get_untracked() {
+            return is_sure.set(true);
+        }
+        page.ticked.update(|ticked| ticked.retain(|ticked| *ticked != key));
+        client::work(page, view, Command::Remove { key: key.clone() });
+        client::list(page);
+    };
+    view! {
+        <button aria-label=open_label disabled=move || !page.is_free() || !can_open || is_open.get() on:click=move |_| open.run(())>{t("Open")}</button>
+        <button class="quiet" class:danger=move || is_sure.get() aria-label=delete_label
+            disabled=move || !page.is_free() || is_open.get() on:click=delete>
+            {move || t(if is_sure.get() { "Delete for good" } else { "Delete" })}
+        </button>
+        <Show when=move || is_sure.get()>
+            <button class="quiet" on:click=move |_| is_sure.set(false)>{t("Keep it")}</button>
+        </Show>
+    }
+}
 
 /// Stored models, to be opened or deleted.
 #[component]
 pub fn Models(page: Page) -> impl IntoView {
     let row = move |stored: StoredFile| {
         let StoredFile { key, name, n_bytes } = stored;
+        let stem = if name.ends_with(".gguf") { model::stem(&name).to_string() } else { name };
         let is_open = {
             let key = key.clone();
-            move || {
+            Signal::derive(move || {
                 page.model.with(Option::is_some)
                     && page.source.with(|source| source.as_ref().is_some_and(|s| s.key == key))
-            }
+            })
         };
-        let stem = if name.ends_with(".gguf") { model::stem(&name).to_string() } else { name.clone() };
         let open = {
             let (key, stem) = (key.clone(), stem.clone());
-            move |_| model::open(page, key.clone(), stem.clone())
+            Callback::new(move |()| model::open(page, key.clone(), stem.clone()))
         };
-        let (open_label, delete_label) = (format!("Open {stem}"), format!("Delete {stem}"));
-        let is_used = is_open.clone();
+        let stored = Stored { key, name: stem.clone(), view: View::Model, is_open, can_open: true, open };
         view! {
-            <tr>
-                <th scope="row">{stem}<span class="hint">{move || if is_open() { "open" } else { "" }}</span></th>
-                <td class="number">{bytes(n_bytes)}</td>
-                <td class="actions">
-                    <button aria-label=open_label disabled=move || !page.is_free() on:click=open>"Open"</button>
-                    <button class="quiet" aria-label=delete_label disabled=move || !page.is_free() || is_used() on:click=move |_| remove(page, View::Model, key.clone())>"Delete"</button>
-                </td>
-            </tr>
+            <li>
+                <div class="what"><strong>{stem}</strong><span class="hint">{move || is_open.get().then(|| t("open"))}</span></div>
+                <span class="number">{bytes(n_bytes)}</span>
+                <div class="actions">{buttons(page, stored)}</div>
+            </li>
         }
     };
     view! {
         <Show when=move || page.stored.with(|stored| !stored.models.is_empty())>
             <section class="card" id="stored-models">
-                <h3>"In this browser"</h3>
-                <table class="files"><tbody>{move || page.stored.get().models.into_iter().map(row).collect_view()}</tbody></table>
+                <h3>{t("In this browser")}</h3>
+                <ul class="stored">{move || page.stored.get().models.into_iter().map(row).collect_view()}</ul>
             </section>
         </Show>
     }
@@ -51,42 +91,75 @@ pub fn Models(page: Page) -> impl IntoView {
 /// Stored runs, the newest first.
 #[component]
 pub fn Runs(page: Page) -> impl IntoView {
+    let renaming = RwSignal::new(None::<String>);
     let row = move |stored: StoredRun| {
         let out = stored.run.out.clone();
+        let (name, facts, figures) = (name_of(&stored), about(&stored), figures_of(&stored));
         let is_open = {
             let out = out.clone();
-            move || page.begun.with(|run| run.as_ref().is_some_and(|run| run.out == out))
+            Signal::derive(move || page.begun.with(|run| run.as_ref().is_some_and(|run| run.out == out)))
         };
-        let is_used = is_open.clone();
-        let (name, facts) = (began(&stored.run.out), about(&stored));
-        let loss = stored.steps.last().map_or("–".to_string(), |step| format!("{:.4}", step.loss));
-        let held_out = stored.evals.last().map_or("–".to_string(), |eval| format!("{:.4}", eval.eval_loss));
-        let (open_label, delete_label) =
-            (format!("Open the run of {name}"), format!("Delete the run of {name}"));
+        let is_ticked = {
+            let out = out.clone();
+            Signal::derive(move || page.ticked.with(|ticked| ticked.contains(&out)))
+        };
+        let is_full = move || !is_ticked.get() && page.ticked.with(|ticked| ticked.len() >= compare::MOST);
+        let tick = {
+            let out = out.clone();
+            move |event| {
+                page.ticked.update(|ticked| {
+                    ticked.retain(|ticked| *ticked != out);
+                    if event_target_checked(&event) {
+                        ticked.push(out.clone());
+                    }
+                })
+            }
+        };
+        let is_renamed = {
+            let out = out.clone();
+            Signal::derive(move || renaming.with(|renaming| renaming.as_ref() == Some(&out)))
+        };
+        let rename = {
+            let out = out.clone();
+            Callback::new(move |name: String| {
+                renaming.set(None);
+                client::work(page, View::Train, Command::Rename { key: out.clone(), name });
+                client::list(page);
+            })
+        };
+        let labels = ["Compare {name}", "Rename {name}", "Name of {name}"]
+            .map(|label| fill(label, &[("name", &name)]));
+        let [tick_label, rename_label, field_label] = labels;
+        let given = stored.name.clone().unwrap_or_default();
         let can_open = stored.is_done || stored.has_checkpoint;
+        let key = out.clone();
+        let open = Callback::new(move |()| go_back(page, stored.clone()));
+        let actions = Stored { key, name: name.clone(), view: View::Train, is_open, can_open, open };
         view! {
-            <tr>
-                <th scope="row">{name}<span class="hint">{facts}</span></th>
-                <td class="number">{loss}</td>
-                <td class="number">{held_out}</td>
-                <td class="number">{bytes(stored.n_bytes)}</td>
-                <td class="actions">
-                    <button aria-label=open_label disabled=move || !page.is_free() || !can_open || is_open() on:click=move |_| go_back(page, stored.clone())>"Open"</button>
-                    <button class="quiet" aria-label=delete_label disabled=move || !page.is_free() || is_used() on:click=move |_| remove(page, View::Train, out.clone())>"Delete"</button>
-                </td>
-            </tr>
+            <li>
+                <label class="check what">
+                    <input type="checkbox" aria-label=tick_label prop:checked=move || is_ticked.get() disabled=is_full on:change=tick />
+                    <span><strong>{name}</strong><span class="hint">{facts}</span></span>
+                </label>
+                <span class="number">{figures}</span>
+                <div class="actions">
+                    {buttons(page, actions)}
+                    <button class="quiet" aria-label=rename_label aria-expanded=move || is_renamed.get().to_string() disabled=move || !page.is_free()
+                        on:click=move |_| renaming.set((!is_renamed.get_untracked()).then(|| out.clone()))>{t("Rename")}</button>
+                </div>
+                <Show when=move || is_renamed.get()>
+                    <input type="text" class="rename" maxlength="100" aria-label=field_label.clone() placeholder=t("Name, then Enter") prop:value=given.clone()
+                        on:change=move |event| rename.run(event_target_value(&event)) />
+                </Show>
+            </li>
         }
     };
     view! {
         <Show when=move || page.stored.with(|stored| !stored.runs.is_empty())>
             <section class="card" id="stored-runs">
-                <h3>"Runs in this browser"</h3>
-                <div class="wide" tabindex="0" role="region" aria-label="Runs in this browser">
-                    <table class="files">
-                        <thead><tr><th scope="col">"Began"</th><th scope="col" class="number">"Loss"</th><th scope="col" class="number">"Held out"</th><th scope="col" class="number">"Size"</th><th scope="col"><span class="visually-hidden">"Actions"</span></th></tr></thead>
-                        <tbody>{move || page.stored.get().runs.into_iter().map(row).collect_view()}</tbody>
-                    </table>
-                </div>
+                <h3>{t("Runs in this browser")}</h3>
+                <p class="hint">{t("Tick two or more to compare them.")}</p>
+                <ul class="stored">{move || page.stored.get().runs.into_iter().map(row).collect_view()}</ul>
             </section>
         </Show>
     }
@@ -103,12 +176,13 @@ pub fn Unfinished(page: Page) -> impl IntoView {
             .with(|stored| stored.runs.first().filter(|run| !run.is_done && run.has_checkpoint).cloned())
     };
     let offer = move |run: StoredRun| {
-        let text = format!("A run was cut off: {}, {}.", began(&run.run.out), about(&run));
+        let text =
+            fill("A run was cut off: {name}, {facts}.", &[("name", &name_of(&run)), ("facts", &about(&run))]);
         view! {
             <div class="card offer" id="unfinished">
                 <p>{text}</p>
                 <div class="actions">
-                    <button class="primary" id="go-back" disabled=move || !page.is_free() on:click=move |_| go_back(page, run.clone())>"Go back to it"</button>
+                    <button class="primary" id="go-back" disabled=move || !page.is_free() on:click=move |_| go_back(page, run.clone())>{t("Go back to it")}</button>
                 </div>
             </div>
         }
@@ -121,6 +195,7 @@ fn go_back(page: Page, stored: StoredRun) {
     page.view.set(View::Train);
     let StoredRun { run, model, data, is_done, .. } = stored.clone();
     model::open(page, model, run.model.clone());
+    client::figures(&run.out);
     page.returning.set(Some(stored));
     // A run that was brought back has its rows elsewhere.
     if !data.is_empty() {
@@ -133,9 +208,13 @@ fn go_back(page: Page, stored: StoredRun) {
     }
 }
 
-fn remove(page: Page, view: View, key: String) {
-    client::work(page, view, Command::Remove { key });
-    client::list(page);
+/// What a run is called: its own name, its number, or when it began.
+pub fn name_of(stored: &StoredRun) -> String {
+    match (&stored.name, stored.number) {
+        (Some(name), _) => name.clone(),
+        (None, 0) => began(&stored.run.out),
+        (None, number) => fill("Run {n}", &[("n", &number)]),
+    }
 }
 
 /// A run's folder is named after the moment it began.
@@ -146,15 +225,34 @@ fn began(out: &str) -> String {
     text.unwrap_or_else(|| out.to_string())
 }
 
+/// Model, rows, method, how far and when.
 fn about(stored: &StoredRun) -> String {
     let method = match &stored.run.method {
-        MethodConfig::Lora(lora) => format!("LoRA rank {}", lora.rank),
-        MethodConfig::Full(_) => "full tuning".to_string(),
+        MethodConfig::Lora(lora) => fill("LoRA, rank {rank}", &[("rank", &lora.rank)]),
+        MethodConfig::Full(_) => t("full tuning"),
     };
-    let at = match (stored.steps.last(), stored.is_done) {
-        (None, _) => "no step".to_string(),
-        (Some(step), true) => format!("{} steps", count(step.step)),
-        (Some(step), false) => format!("step {} of {}", count(step.step), count(step.total_steps)),
+    let at = match (&stored.last_step, stored.is_done) {
+        (None, _) => t("no step"),
+        (Some(step), true) => counted(step.step, "{n} step", "{n} steps"),
+        (Some(step), false) => {
+            let (n, total) = (count(step.step), count(step.total_steps));
+            fill("step {n} of {total}", &[("n", &n), ("total", &total)])
+        }
     };
-    format!("{}, {method}, {at}", stored.run.model)
+    let rows = stored.run.data.path.as_deref().unwrap_or_default();
+    let parts = [stored.run.model.clone(), rows.to_string(), method, at, began(&stored.run.out)];
+    parts.join(" · ")
+}
+
+/// Loss, held-out loss and size.
+fn figures_of(stored: &StoredRun) -> String {
+    let mut parts = Vec::new();
+    if let Some(step) = &stored.last_step {
+        parts.push(fill("loss {loss}", &[("loss", &format!("{:.3}", step.loss))]));
+    }
+    if let Some(eval) = &stored.last_eval {
+        parts.push(fill("held out {loss}", &[("loss", &format!("{:.3}", eval.eval_loss))]));
+    }
+    parts.push(bytes(stored.n_bytes));
+    parts.join(" · ")
 }

@@ -7,7 +7,7 @@ use crate::state::{Page, View};
 use crate::units::bytes;
 use crate::words::{fill, t};
 use attune::methods::MethodConfig;
-use attune::protocol::{Command, Difference, Parcel, Request, Returned, StoredFile, Trained};
+use attune::protocol::{Command, Parcel, Request, Returned, SourceChange, StoredFile, Trained};
 use leptos::prelude::*;
 
 /// Bytes of a number in a merged model.
@@ -203,7 +203,7 @@ fn said(returned: &Returned) -> impl IntoView + use<> {
     if returned.settings.is_some() {
         lines.push(t("The settings of the run are in force."));
     }
-    for Difference { what, then, now } in &returned.differences {
+    for SourceChange { what, then, now } in &returned.differences {
         let is_model = what == "model";
         let english = match (is_model, now.is_some()) {
             (true, true) => "It was made with the model {then}; {now} is open.",

@@ -13,6 +13,8 @@ mod faults;
 #[cfg(target_arch = "wasm32")]
 mod fetch;
 #[cfg(target_arch = "wasm32")]
+mod hub;
+#[cfg(target_arch = "wasm32")]
 mod import;
 #[cfg(target_arch = "wasm32")]
 mod js;
@@ -20,6 +22,10 @@ mod js;
 mod opfs;
 #[cfg(target_arch = "wasm32")]
 mod post;
+#[cfg(target_arch = "wasm32")]
+mod room;
+#[cfg(target_arch = "wasm32")]
+mod transfer;
 #[cfg(all(feature = "webgpu", target_arch = "wasm32"))]
 pub mod webgpu;
 #[cfg(all(not(feature = "webgpu"), target_arch = "wasm32"))]
