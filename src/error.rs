@@ -108,7 +108,9 @@ impl Error {
             if parent.is_empty() { text } else { text.replace(&format!("{parent}/"), "") }
         };
         match self {
-            Self::Input { place, problem, expected } => Self::Input { place: short(place), problem, expected },
+            Self::Input { place, problem, expected } => {
+                Self::Input { place: short(place), problem, expected }
+            }
             Self::Inputs(several) => {
                 Self::Inputs(several.into_iter().map(|error| error.without_folder(key)).collect())
             }

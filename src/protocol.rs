@@ -10,8 +10,8 @@ pub use command::{Command, Prompt, Request, Turn, Voice};
 pub use hub::{FoundModel, HubAccess};
 pub use report::{Column, HeldOutReport, LengthBucket, Place, Report, SameContent, TokenReport};
 pub use update::{
-    Answer, BadRow, DataView, DeviceView, ModelCard, Reply, ShownField, ShownRow, ShownToken, Stored, StoredFile, StoredRun,
-    Trained, Unfinished, Update,
+    Answer, BadRow, DataView, DeviceView, ModelCard, Reply, ShownField, ShownRow, ShownToken, Stored,
+    StoredFile, StoredRun, Trained, Unfinished, Update,
 };
 
 use serde::{Deserialize, Serialize};

@@ -116,7 +116,9 @@ fn columns(given: &str) -> Result<toml::Value, String> {
         Some((field.trim().to_string(), toml::Value::String(column.trim().into())))
     };
     let pairs: Option<toml::Table> = given.split(',').map(pair).collect();
-    pairs.map(toml::Value::Table).ok_or_else(|| "expected pairs such as prompt=question,completion=answer".into())
+    pairs
+        .map(toml::Value::Table)
+        .ok_or_else(|| "expected pairs such as prompt=question,completion=answer".into())
 }
 
 fn one(given: &str) -> Result<toml::Value, String> {

@@ -81,11 +81,8 @@ fn used_columns<'f>(file: &'f SerializedFileReader<Bytes>, out: &mut Collector<'
         return None;
     };
     let (required, optional) = shapes::fields(shape);
-    let (used, unused): (Vec<_>, Vec<_>) = schema
-        .get_fields()
-        .iter()
-        .map(|f| &**f)
-        .partition(|f| {
+    let (used, unused): (Vec<_>, Vec<_>) =
+        schema.get_fields().iter().map(|f| &**f).partition(|f| {
             required.iter().chain(optional).any(|field| out.mapping().column(field) == f.name())
         });
     for field in unused {

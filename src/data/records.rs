@@ -1,7 +1,7 @@
 //! Where every reader delivers its records: shapes are applied, problems placed and collected.
 
-use super::shapes::{self, FieldProblem};
 use super::mapping::Mapping;
+use super::shapes::{self, FieldProblem};
 use super::{Place, Row};
 use crate::config::{Columns, Shape};
 use crate::protocol::Column;

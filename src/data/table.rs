@@ -99,7 +99,8 @@ fn fits(columns: &[String], line: usize, out: &mut Collector<'_>) -> bool {
             false
         }
         shape => {
-            let mut needed = shapes::fields(shape).0.iter().map(|field| out.mapping().column(field).to_owned());
+            let mut needed =
+                shapes::fields(shape).0.iter().map(|field| out.mapping().column(field).to_owned());
             let Some(name) = needed.find(|name| !as_record.contains_key(name)) else { return true };
             out.fault(&at, format!("has no column `{name}`; it {found}"), format!("a column `{name}`"));
             false

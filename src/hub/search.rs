@@ -14,7 +14,9 @@ const FIELDS: [&str; 7] = ["downloads", "likes", "tags", "gated", "safetensors",
 pub fn search_url(endpoint: &str, text: &str) -> String {
     let fields: String = FIELDS.iter().map(|field| format!("&expand={field}")).collect();
     let text = percent_encoded(text, "");
-    format!("{endpoint}/api/models?search={text}&pipeline_tag=text-generation&sort=downloads&limit={LIMIT}{fields}")
+    format!(
+        "{endpoint}/api/models?search={text}&pipeline_tag=text-generation&sort=downloads&limit={LIMIT}{fields}"
+    )
 }
 
 #[derive(Deserialize)]
@@ -43,16 +45,15 @@ struct Hit {
 /// # Errors
 /// What is wrong with the answer, as a sentence.
 pub fn found(bytes: &[u8], is_known: impl Fn(&str) -> bool) -> Result<Vec<FoundModel>, String> {
-    let hits: Vec<Hit> = serde_json::from_slice(bytes)
-        .map_err(|error| format!("the answer is no list of models: {error}"))?;
+    let hits: Vec<Hit> =
+        serde_json::from_slice(bytes).map_err(|error| format!("the answer is no list of models: {error}"))?;
     let mut found: Vec<FoundModel> = hits
         .into_iter()
         .filter_map(|hit| {
             let has = |tag: &str| hit.tags.iter().any(|other| other == tag);
             let architecture = hit.config["model_type"].as_str().or(hit.gguf["architecture"].as_str());
             // What does not say its architecture is judged when it is opened.
-            let can_load =
-                (has("safetensors") || has("gguf")) && architecture.is_none_or(&is_known);
+            let can_load = (has("safetensors") || has("gguf")) && architecture.is_none_or(&is_known);
             can_load.then(|| FoundModel {
                 n_params: hit.safetensors["total"].as_u64().or(hit.gguf["total"].as_u64()),
                 license: license_of(&hit.tags),
@@ -95,6 +96,9 @@ mod tests {
     #[test]
     fn the_question_is_one_address() {
         let url = search_url("http://h", "smol lm&x");
-        assert!(url.starts_with("http://h/api/models?search=smol%20lm%26x&pipeline_tag=text-generation"), "{url}");
+        assert!(
+            url.starts_with("http://h/api/models?search=smol%20lm%26x&pipeline_tag=text-generation"),
+            "{url}"
+        );
     }
 }

@@ -16,11 +16,11 @@ mod reviews;
 #[cfg(test)]
 mod test_server;
 
+pub use crate::hub::HubId;
 pub use atomic::{AtomicFile, write_atomically};
 pub use block_on::block_on;
 pub use catalog::{CachedFile, ModelEntry, list_models, model_info};
 pub use files::FileStore;
-pub use crate::hub::HubId;
 pub use hub::{Check, Hub};
 pub use lock::FolderLock;
 pub use models::{ALIASES, Alias, folder_store, local_model, resolve_model};

@@ -140,7 +140,8 @@ pub(super) async fn license(store: &impl Store, folder: &str) -> Option<String> 
     let card = String::from_utf8(card).ok()?;
     let mut lines = card.lines().skip_while(|line| line.trim().is_empty());
     (lines.next()?.trim_end() == "---").then_some(())?;
-    let line = lines.take_while(|line| line.trim_end() != "---").find_map(|line| line.strip_prefix("license:"))?;
+    let line =
+        lines.take_while(|line| line.trim_end() != "---").find_map(|line| line.strip_prefix("license:"))?;
     let name = line.trim().trim_matches(['"', '\'']);
     (!name.is_empty()).then(|| shortened(name))
 }

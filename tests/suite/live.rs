@@ -14,9 +14,9 @@ use attune::{Error, Result};
 
 const ROWS: &str = "data/rows.jsonl";
 
-type Page = Session<MemoryStore>;
+pub type Page = Session<MemoryStore>;
 
-fn session() -> Page {
+pub fn session() -> Page {
     let rows: Vec<String> = (0..8).map(|i| format!(r#"{{"prompt":"a{i}","completion":" b{i}"}}"#)).collect();
     let stored = MemoryStore::new()
         .with("data/rows.jsonl", rows.join("\n"))
@@ -32,7 +32,7 @@ fn session() -> Page {
 }
 
 /// Everything told until the command ends; `stop_at` asks to stop at that step.
-fn told(session: &mut Page, command: Command, stop_at: Option<usize>) -> (Vec<Update>, Result<()>) {
+pub fn told(session: &mut Page, command: Command, stop_at: Option<usize>) -> (Vec<Update>, Result<()>) {
     let mut updates = Vec::new();
     let outcome = block_on(session.handle(command, &mut |update| {
         // The page sees what crosses as text, where a float may lose its last bit.
@@ -44,18 +44,23 @@ fn told(session: &mut Page, command: Command, stop_at: Option<usize>) -> (Vec<Up
     (updates, outcome)
 }
 
-fn ok(session: &mut Page, command: Command) -> Vec<Update> {
+pub fn ok(session: &mut Page, command: Command) -> Vec<Update> {
     let (updates, outcome) = told(session, command, None);
     outcome.unwrap();
     updates
 }
 
-fn open() -> Command {
+pub fn open() -> Command {
     Command::OpenModel { key: "models/llama".into(), name: "tiny".into() }
 }
 
-fn read(key: &str) -> Command {
-    Command::ReadData { key: key.into(), name: "rows.jsonl".into(), settings: DataConfig::default() }
+pub fn read(key: &str) -> Command {
+    Command::ReadData {
+        key: key.into(),
+        name: "rows.jsonl".into(),
+        settings: DataConfig::default(),
+        seed: 42,
+    }
 }
 
 fn run(out: &str) -> Box<Run> {
@@ -166,7 +171,7 @@ fn commands_out_of_order_and_bad_rows_say_what_is_missing() {
     assert_eq!((view.report.n_rows, view.report.n_bad_rows), (1, 1));
     assert!(view.report.problems[0].starts_with("rows.jsonl:2"), "{:?}", view.report.problems);
     let (_, outcome) = told(&mut session, Command::Train { run: run("runs/1") }, None);
-    assert!(outcome.unwrap_err().to_string().starts_with("rows.jsonl: 1 problems in 1 bad rows"));
+    assert!(outcome.unwrap_err().to_string().starts_with("rows.jsonl: 1 problem in 1 bad row,"));
 }
 
 fn copy(store: &MemoryStore) -> MemoryStore {
@@ -202,7 +207,7 @@ fn a_run_that_was_cut_off_is_found_again_and_ends_as_if_it_had_not_been() {
     ok(&mut later, Command::OpenModel { key: cut.model, name: cut.run.model.clone() });
     let settings = cut.run.data.clone();
     let name = settings.path.clone().unwrap();
-    ok(&mut later, Command::ReadData { key: cut.data, name, settings });
+    ok(&mut later, Command::ReadData { key: cut.data, name, settings, seed: 42 });
     let rest = ok(&mut later, Command::Resume { run: Box::new(cut.run) });
     assert_eq!([losses(&first), losses(&rest)].concat(), whole);
 

@@ -16,6 +16,7 @@ pub fn App() -> impl IntoView {
     let search = window().location().search().unwrap_or_default();
     let device = if search.contains("device=cpu") { Device::Cpu } else { Device::Best };
     client::start(page, device);
+    views::data::follow(page);
     let language = words::start();
     let body = move || match page.view.get() {
         View::Model => view! { <views::model::Model page samples /> }.into_any(),

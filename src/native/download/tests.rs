@@ -24,7 +24,11 @@ impl Target {
     }
 
     fn fetch(&self, url: &str, size: Option<u64>, sha256: Option<&str>) -> (Result<()>, Vec<Event>) {
-        let get = Get { url, headers: Vec::new(), advice: Advice { when_denied: "a token", when_missing: "a name" } };
+        let get = Get {
+            url,
+            headers: Vec::new(),
+            advice: Advice { when_denied: "a token", when_missing: "a name" },
+        };
         let mut events = Vec::new();
         let checksum = sha256.map(Checksum::Sha256);
         let download = Download { get, to: &self.to, size, checksum, task: "fetching".to_owned() };

@@ -88,7 +88,8 @@ fn bad_rows(file: &DataFile, problems: &[Error]) -> Vec<BadRow> {
     }
     let by_line: BTreeMap<_, _> = by_line.into_iter().take(N_BAD_SHOWN).collect();
     let mut lines = raw_lines(&file.bytes, &file.name, &by_line.keys().copied().collect());
-    let row = |(line, problems)| BadRow { line, text: lines.remove(&line).map(|text| shown(&text)), problems };
+    let row =
+        |(line, problems)| BadRow { line, text: lines.remove(&line).map(|text| shown(&text)), problems };
     by_line.into_iter().map(row).collect()
 }
 

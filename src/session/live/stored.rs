@@ -69,7 +69,8 @@ async fn models(store: &impl Store, stored: &mut Stored) -> Result<()> {
     for key in store.list(&join(MODELS, "")).await? {
         let Some(name) = key.split('/').nth(1) else { continue };
         let is_file = key.matches('/').count() == 1;
-        let owner = if is_file { BESIDE.iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name) } else { name };
+        let owner =
+            if is_file { BESIDE.iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name) } else { name };
         let model = found.entry(owner.to_owned()).or_default();
         model.n_bytes += store.size(&key).await?.unwrap_or(0);
         model.is_partial |= key.ends_with(PARTIAL);

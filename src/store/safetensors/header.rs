@@ -73,7 +73,8 @@ pub(super) fn parse(json: &[u8], file_size: u64, place: &str) -> Result<Header> 
         }
     }
     if n_more > 0 {
-        let tensors = if n_more == 1 { "1 more tensor is".into() } else { format!("{n_more} more tensors are") };
+        let tensors =
+            if n_more == 1 { "1 more tensor is".into() } else { format!("{n_more} more tensors are") };
         let problem = format!("{tensors} as wrong");
         mistakes.push(Error::input(place, problem, "a whole file: fetch or copy it again"));
     }

@@ -1,11 +1,13 @@
 //! What earlier visits left in this browser: models, runs, and a run that was cut off.
 
 use crate::client;
+use crate::hub;
 use crate::state::{Page, Phase, Source, View};
 use crate::units::{bytes, count};
-use crate::views::model;
+use crate::views::{data, model};
+use crate::words::{fill, t};
 use attune::methods::MethodConfig;
-use attune::protocol::{Command, StoredFile, StoredRun};
+use attune::protocol::{Command, StoredFile, StoredRun, Unfinished};
 use leptos::prelude::*;
 
 /// Stored models, to be opened or deleted.
@@ -25,24 +27,62 @@ pub fn Models(page: Page) -> impl IntoView {
             let (key, stem) = (key.clone(), stem.clone());
             move |_| model::open(page, key.clone(), stem.clone())
         };
-        let (open_label, delete_label) = (format!("Open {stem}"), format!("Delete {stem}"));
+        let (open_label, delete_label) =
+            (fill("Open {name}", &[("name", &stem)]), fill("Delete {name}", &[("name", &stem)]));
         let is_used = is_open.clone();
         view! {
             <tr>
-                <th scope="row">{stem}<span class="hint">{move || if is_open() { "open" } else { "" }}</span></th>
+                <th scope="row">{stem}<span class="hint">{move || if is_open() { t("open") } else { String::new() }}</span></th>
                 <td class="number">{bytes(n_bytes)}</td>
                 <td class="actions">
-                    <button aria-label=open_label disabled=move || !page.is_free() on:click=open>"Open"</button>
-                    <button class="quiet" aria-label=delete_label disabled=move || !page.is_free() || is_used() on:click=move |_| remove(page, View::Model, key.clone())>"Delete"</button>
+                    <button aria-label=open_label disabled=move || !page.is_free() on:click=open>{t("Open")}</button>
+                    <button class="quiet" aria-label=delete_label disabled=move || !page.is_free() || is_used() on:click=move |_| remove(page, View::Model, key.clone())>{t("Delete")}</button>
                 </td>
             </tr>
         }
     };
+    let half = move |unfinished: Unfinished| {
+        let Unfinished { key, name, n_bytes, hub_id } = unfinished;
+        let (go_on, delete) =
+            (fill("Go on with {name}", &[("name", &name)]), fill("Delete {name}", &[("name", &name)]));
+        let go_on = hub_id.map(|id| {
+            view! { <button aria-label=go_on disabled=move || !page.is_free() on:click=move |_| hub::open(page, id.clone())>{t("Go on")}</button> }
+        });
+        view! {
+            <tr>
+                <th scope="row">{name}<span class="hint">{t("not whole yet")}</span></th>
+                <td class="number">{bytes(n_bytes)}</td>
+                <td class="actions">
+                    {go_on}
+                    <button class="quiet" aria-label=delete disabled=move || !page.is_free() on:click=move |_| remove(page, View::Model, key.clone())>{t("Delete")}</button>
+                </td>
+            </tr>
+        }
+    };
+    let is_something =
+        move || page.stored.with(|stored| !stored.models.is_empty() || !stored.unfinished.is_empty());
+    let room = move || {
+        page.room.get().map(|room| {
+            let sizes = fill(
+                "{used} kept, {left} left.",
+                &[("used", &bytes(room.used)), ("left", &bytes(room.left))],
+            );
+            let promise = match room.is_promised {
+                true => t("It stays until you delete it."),
+                false => t("The browser may clear it when space runs short; take home what matters."),
+            };
+            view! { <p class="hint" id="room">{sizes}" "{promise}</p> }
+        })
+    };
     view! {
-        <Show when=move || page.stored.with(|stored| !stored.models.is_empty())>
+        <Show when=is_something>
             <section class="card" id="stored-models">
-                <h3>"In this browser"</h3>
-                <table class="files"><tbody>{move || page.stored.get().models.into_iter().map(row).collect_view()}</tbody></table>
+                <h3>{t("In this browser")}</h3>
+                <table class="files"><tbody>
+                    {move || page.stored.get().models.into_iter().map(row.clone()).collect_view()}
+                    {move || page.stored.get().unfinished.into_iter().map(half).collect_view()}
+                </tbody></table>
+                {room}
             </section>
         </Show>
     }
@@ -119,12 +159,12 @@ pub fn Unfinished(page: Page) -> impl IntoView {
 /// Opens a run's model and rows again, then the run itself.
 fn go_back(page: Page, stored: StoredRun) {
     page.view.set(View::Train);
-    let StoredRun { run, model, data, is_done, .. } = stored.clone();
+    let StoredRun { run, model, data: rows, is_done, .. } = stored.clone();
     model::open(page, model, run.model.clone());
     page.returning.set(Some(stored));
     let name = run.data.path.clone().unwrap_or_default();
-    page.rows.set(Some(Source { key: data.clone(), name: name.clone() }));
-    client::work(page, View::Train, Command::ReadData { key: data, name, settings: run.data.clone() });
+    page.rows.set(Some(Source { key: rows.clone(), name: name.clone() }));
+    data::read(page, View::Train, Source { key: rows, name }, &run);
     if is_done {
         client::work(page, View::Train, Command::Reopen { run: Box::new(run) });
     }

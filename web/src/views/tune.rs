@@ -24,7 +24,9 @@ fn settings(run: &Run) -> impl Iterator<Item = &'static Setting> + use<> {
     let kind = kind_of(&run.method);
     let method =
         KINDS.iter().filter(move |(name, _)| *name == kind).flat_map(|(_, settings)| settings.iter());
-    let data = DataConfig::SETTINGS.iter().filter(|setting| !["path", "eval_path"].contains(&setting.name));
+    let data = DataConfig::SETTINGS
+        .iter()
+        .filter(|setting| !["path", "eval_path", "columns"].contains(&setting.name));
     let seed = Run::SETTINGS.iter().filter(|setting| setting.name == "seed");
     method.chain(TrainConfig::SETTINGS).chain(data).chain(seed)
 }

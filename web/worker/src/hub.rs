@@ -45,7 +45,11 @@ fn get<'a>(hub: &'a HubAccess, url: &'a str) -> Get<'a> {
 /// came is kept), a store that is full (nothing of it is kept).
 pub async fn open(store: &Opfs, id: &str, hub: &HubAccess) -> Result<()> {
     let Some(mut id) = HubId::parse(id)? else {
-        return Err(Error::input(format!("model {id:?}"), "is no name on the hub", "owner/name or owner/name@revision"));
+        return Err(Error::input(
+            format!("model {id:?}"),
+            "is no name on the hub",
+            "owner/name or owner/name@revision",
+        ));
     };
     let listing = match list(&id, hub).await {
         Ok(listing) => listing,

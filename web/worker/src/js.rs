@@ -16,7 +16,8 @@ pub const WHEN_FULL: &str = "delete models or runs that are kept here, or free d
 pub async fn sleep(millis: i32) {
     let promise = js_sys::Promise::new(&mut |done, _| {
         // Without a timer there is no pause.
-        if crate::post::scope().set_timeout_with_callback_and_timeout_and_arguments_0(&done, millis).is_err() {
+        if crate::post::scope().set_timeout_with_callback_and_timeout_and_arguments_0(&done, millis).is_err()
+        {
             _ = done.call0(&JsValue::NULL);
         }
     });

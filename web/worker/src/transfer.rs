@@ -9,7 +9,9 @@ use attune::{Error, Result};
 use sha2::{Digest, Sha256};
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
-use web_sys::{Headers, ReadableStreamDefaultReader, RequestCache, RequestCredentials, RequestInit, Response};
+use web_sys::{
+    Headers, ReadableStreamDefaultReader, RequestCache, RequestCredentials, RequestInit, Response,
+};
 
 /// Bytes gathered before they are written: opening a file costs more than writing to it.
 const CHUNK: usize = 4 << 20;
@@ -261,7 +263,10 @@ fn kept(error: Error, part: &Part<'_>) -> Error {
     match error {
         Error::Network { url, problem } if part.len > 0 => {
             let kept = human_bytes(part.len);
-            Error::Network { url, problem: format!("{problem}; {kept} are kept, try again to go on from there") }
+            Error::Network {
+                url,
+                problem: format!("{problem}; {kept} are kept, try again to go on from there"),
+            }
         }
         other => other,
     }
