@@ -30,8 +30,11 @@ class Skipped extends Error {}
 /** Ends the test as one that this machine cannot make. */
 export const skip = reason => { throw new Skipped(reason); };
 
-/** Opens the page on the CPU, runs `body` with it and prints the line that it returns. Any fault of the page fails it. */
-export async function test(body) {
+/**
+ * Opens the page on the CPU, runs `body` with it and prints the line that it returns. Any fault of the page fails it.
+ * `at` is another address than that of the served page, `hosts` are origins that it may ask besides its own.
+ */
+export async function test(body, { at = address, hosts = [] } = {}) {
   const work = mkdtempSync(join(tmpdir(), 'attune-page-'));
   const context = await chromium.launchPersistentContext(join(work, 'profile'), {
     executablePath: browserPath,
@@ -40,7 +43,7 @@ export async function test(body) {
     viewport: { width: 1280, height: 800 },
     args: ['--no-sandbox', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'],
   });
-  const opened = new Opened(await context.newPage(), work);
+  const opened = new Opened(await context.newPage(), work, at, hosts);
   try {
     await opened.start();
     const result = await body(opened);
@@ -65,7 +68,9 @@ export async function test(body) {
 
 /** The open page. */
 class Opened {
-  constructor(page, work) {
+  constructor(page, work, at, hosts) {
+    this.at = at;
+    this.hosts = [new URL(at).origin, ...hosts];
     /** A folder that goes when the test ends. */
     this.work = work;
     this.faults = [];
@@ -81,7 +86,7 @@ class Opened {
     page.on('requestfailed', request => this.faults.push(`request: ${request.url()} ${request.failure()?.errorText}`));
     page.on('request', request => {
       const { origin, protocol } = new URL(request.url());
-      if (protocol.startsWith('http') && origin !== new URL(address).origin) this.faults.push(`left the origin: ${request.url()}`);
+      if (protocol.startsWith('http') && !this.hosts.includes(origin)) this.faults.push(`left the origin: ${request.url()}`);
     });
   }
 
@@ -91,12 +96,36 @@ class Opened {
       const note = list => list.getEntries().forEach(({ startTime, duration }) => longTasks.push({ startTime, duration }));
       new PerformanceObserver(note).observe({ type: 'longtask', buffered: true });
     });
-    await this.page.goto(`${address}?device=cpu`);
+    await this.page.goto(`${this.at}?device=cpu`);
     await this.page.waitForFunction(() => document.querySelector('#device')?.textContent.startsWith('CPU'), null, { timeout: 60_000 });
   }
 
   view(name) {
     return this.page.getByRole('navigation').getByRole('button', { name }).click();
+  }
+
+  /** Keys and sizes of everything that the page keeps below a folder. */
+  kept(folder) {
+    return this.page.evaluate(async folder => {
+      const found = {};
+      const walk = async (handle, path) => {
+        for await (const entry of handle.values()) {
+          const key = `${path}/${entry.name}`;
+          if (entry.kind === 'directory') await walk(entry, key);
+          else found[key] = (await entry.getFile()).size;
+        }
+      };
+      const root = await navigator.storage.getDirectory();
+      const below = await root.getDirectoryHandle(folder).catch(() => null);
+      if (below) await walk(below, folder);
+      return found;
+    }, folder);
+  }
+
+  /** How many bytes the browser lets the page keep; without a number as many as it did at first. */
+  async quota(quotaSize) {
+    const browser = await this.page.context().newCDPSession(this.page);
+    await browser.send('Storage.overrideQuotaForOrigin', { origin: new URL(this.at).origin, quotaSize });
   }
 
   text(selector) {
