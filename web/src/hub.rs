@@ -111,8 +111,12 @@ pub fn endpoint() -> String {
 
 /// `owner/name…` in what is typed or pasted; a model's address on the hub counts too.
 pub fn id_in(text: &str) -> Option<String> {
-    let text = text.trim().trim_start_matches(&endpoint()).trim_matches('/');
-    let (owner, name) = text.split_once('/')?;
-    let is_id = !owner.is_empty() && !name.is_empty() && !text.contains([' ', '\\']) && !text.contains("//");
-    is_id.then(|| text.to_string())
+    let text = text.trim();
+    // What follows owner and name in an address leads to a page of the model.
+    let text = match text.strip_prefix(&endpoint()) {
+        Some(path) => path.split('/').filter(|part| !part.is_empty()).take(2).collect::<Vec<_>>().join("/"),
+        None => text.to_string(),
+    };
+    let is_id = text.split_once('/').is_some_and(|(owner, name)| !owner.is_empty() && !name.is_empty());
+    (is_id && !text.contains([' ', '\\']) && !text.contains("//")).then_some(text)
 }

@@ -2,8 +2,14 @@
 
 use js_sys::{Function, Promise, Reflect};
 use leptos::prelude::*;
+use std::cell::Cell;
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
+
+thread_local! {
+    /// Whether the promise was asked for in this visit.
+    static ASKED: Cell<bool> = const { Cell::new(false) };
+}
 
 /// What the browser says.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -16,10 +22,10 @@ pub struct Room {
     pub is_promised: bool,
 }
 
-/// Looks again; with `ask`, asks for the promise first, which some browsers put to the user.
+/// Looks again; with `ask`, asks for the promise first, once a visit: some browsers put it to the user.
 pub fn look(room: RwSignal<Option<Room>>, ask: bool) {
     leptos::task::spawn_local(async move {
-        if ask {
+        if ask && !ASKED.replace(true) {
             _ = call("persist").await;
         }
         let is_promised = call("persisted").await.is_some_and(|value| value.is_truthy());

@@ -27,6 +27,8 @@ pub fn report(page: Page, data: DataView) -> AnyView {
         ]);
         lengths(&tokens.lengths)
     });
+    // Whoever names columns goes on naming them.
+    let is_open = report.shape.is_none() || page.run.with_untracked(|run| run.data.columns.is_some());
     let facts = facts.into_iter().map(|(name, value)| view! { <div><dt>{name}</dt><dd>{value}</dd></div> });
     let notes = report.notes.iter().cloned().map(|note| view! { <p class="note">{note}</p> });
     view! {
@@ -37,7 +39,7 @@ pub fn report(page: Page, data: DataView) -> AnyView {
             {notes.collect_view()}
             {lengths}
         </section>
-        {columns(page, report.columns, report.shape.is_none())}
+        {columns(page, report.columns, is_open)}
         {preview(&rows, bad_rows)}
         {tokens(rows)}
     }
@@ -75,8 +77,9 @@ fn columns(page: Page, columns: Vec<Column>, is_open: bool) -> Option<AnyView> {
     if columns.is_empty() {
         return None;
     }
-    let row = move |Column { name, values }: Column| {
-        let id = format!("column-{name}");
+    let row = move |(index, Column { name, values }): (usize, Column)| {
+        let is_plain = name.chars().all(|sign| sign.is_alphanumeric() || sign == '_');
+        let id = if is_plain { format!("column-{name}") } else { format!("column-{index}") };
         let select = select(page, id.clone(), name.clone());
         let values = values.into_iter().map(|value| view! { <span class="value">{value}</span> });
         view! {
@@ -95,7 +98,7 @@ fn columns(page: Page, columns: Vec<Column>, is_open: bool) -> Option<AnyView> {
                 <div class="wide" tabindex="0" role="region" aria-label=t("What the columns are")>
                     <table class="files">
                         <thead><tr><th scope="col">{t("Column")}</th><th scope="col">{t("First values")}</th><th scope="col">{t("Read as")}</th></tr></thead>
-                        <tbody>{columns.into_iter().map(row).collect_view()}</tbody>
+                        <tbody>{columns.into_iter().enumerate().map(row).collect_view()}</tbody>
                     </table>
                 </div>
             </details>
