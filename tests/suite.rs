@@ -12,6 +12,12 @@ mod cli_models;
 mod cli_talk;
 #[path = "suite/data.rs"]
 mod data;
+#[path = "suite/data_columns.rs"]
+mod data_columns;
+#[path = "suite/data_problems.rs"]
+mod data_problems;
+#[path = "suite/data_report.rs"]
+mod data_report;
 #[path = "suite/encode.rs"]
 mod encode;
 #[path = "suite/foreign_tokens.rs"]
@@ -20,6 +26,8 @@ mod foreign_tokens;
 mod home;
 #[path = "suite/live.rs"]
 mod live;
+#[path = "suite/live_views.rs"]
+mod live_views;
 #[path = "suite/load.rs"]
 mod load;
 #[path = "suite/models.rs"]

@@ -55,7 +55,12 @@ pub fn open() -> Command {
 }
 
 pub fn read(key: &str) -> Command {
-    Command::ReadData { key: key.into(), name: "rows.jsonl".into(), settings: DataConfig::default() }
+    Command::ReadData {
+        key: key.into(),
+        name: "rows.jsonl".into(),
+        settings: DataConfig::default(),
+        seed: 42,
+    }
 }
 
 pub fn run(out: &str) -> Box<Run> {
@@ -151,7 +156,7 @@ fn commands_out_of_order_and_bad_rows_say_what_is_missing() {
     assert_eq!((view.report.n_rows, view.report.n_bad_rows), (1, 1));
     assert!(view.report.problems[0].starts_with("rows.jsonl:2"), "{:?}", view.report.problems);
     let (_, outcome) = told(&mut session, Command::Train { run: run("runs/1") }, None);
-    assert!(outcome.unwrap_err().to_string().starts_with("rows.jsonl: 1 problems in 1 bad rows"));
+    assert!(outcome.unwrap_err().to_string().starts_with("rows.jsonl: 1 problem in 1 bad row,"));
 }
 
 fn copy(store: &MemoryStore) -> MemoryStore {
@@ -193,7 +198,7 @@ fn a_run_that_was_cut_off_is_found_again_and_ends_as_if_it_had_not_been() {
     ok(&mut later, Command::OpenModel { key: cut.model, name: cut.run.model.clone() });
     let settings = cut.run.data.clone();
     let name = settings.path.clone().unwrap();
-    ok(&mut later, Command::ReadData { key: cut.data, name, settings });
+    ok(&mut later, Command::ReadData { key: cut.data, name, settings, seed: 42 });
     let rest = ok(&mut later, Command::Resume { run: Box::new(cut.run) });
     assert_eq!([losses(&first), losses(&rest)].concat(), whole);
 
