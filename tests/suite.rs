@@ -14,6 +14,8 @@ mod cli_talk;
 mod data;
 #[path = "suite/encode.rs"]
 mod encode;
+#[path = "suite/estimate.rs"]
+mod estimate;
 #[path = "suite/foreign_tokens.rs"]
 mod foreign_tokens;
 #[path = "suite/live.rs"]
@@ -36,3 +38,5 @@ mod support;
 mod template_time;
 #[path = "suite/tokenizer.rs"]
 mod tokenizer;
+#[path = "suite/words.rs"]
+mod words;
