@@ -12,8 +12,8 @@ pub use rows::{Checked, DataFile, Prepared, check, prepare};
 pub use template_time::stop_template_clock;
 
 use crate::config::Run;
-use crate::data::batches::{BatchPlan, Batches};
 use crate::data::Encoded;
+use crate::data::batches::{BatchPlan, Batches};
 use crate::data::check::Part;
 use crate::device;
 use crate::estimate::{Kernels, Known, Rate, RowSize, estimate};

@@ -98,7 +98,9 @@ pub fn assemble(sources: &Sources<'_>) -> Result<Run> {
 /// A saved run file states the learning rate in force. Where that is the default of its own method, another method
 /// takes its own; one that was chosen stays.
 fn drop_default_learning_rate((name, text): (&str, &str), kind: &str, leaves: &mut Vec<Leaf>) {
-    let Ok(of_method) = read(toml::Table::from_iter([("method".to_string(), kind_table(kind))])) else { return };
+    let Ok(of_method) = read(toml::Table::from_iter([("method".to_string(), kind_table(kind))])) else {
+        return;
+    };
     let default = of_method.method.default_learning_rate();
     let Ok(Some(stated)) = toml::from_str::<Run>(text).map(|run| run.train.learning_rate) else { return };
     if stated == default {
@@ -321,7 +323,11 @@ mod tests {
         };
         assert_eq!(run(&saved(2e-4), Some("full"), &[]).unwrap().learning_rate(), 2e-5, "LoRA's default");
         assert_eq!(run(&saved(1e-3), Some("full"), &[]).unwrap().learning_rate(), 1e-3, "chosen");
-        assert_eq!(run(&saved(2e-4), Some("lora"), &[]).unwrap().train.learning_rate, Some(2e-4), "the same method");
+        assert_eq!(
+            run(&saved(2e-4), Some("lora"), &[]).unwrap().train.learning_rate,
+            Some(2e-4),
+            "the same method"
+        );
         let set = run(&saved(2e-4), Some("full"), &["train.learning_rate=2e-4"]).unwrap();
         assert_eq!(set.learning_rate(), 2e-4, "said with this command");
     }

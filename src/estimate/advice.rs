@@ -10,7 +10,8 @@ const SHORTEST: usize = 64;
 /// Changes that bring the peak within `limit`, the one that costs least first: each alone where that is enough, else
 /// all together. `peak` is the peak of a run in bytes.
 pub(super) fn advise(run: &Run, limit: u64, peak: &dyn Fn(&Run) -> Result<u64>) -> Result<Vec<Advice>> {
-    let candidates = [checkpointing(run), smaller_batch(run, limit, peak)?, adapters(run), shorter(run, limit, peak)?];
+    let candidates =
+        [checkpointing(run), smaller_batch(run, limit, peak)?, adapters(run), shorter(run, limit, peak)?];
     let mut found = Vec::new();
     let mut together = (run.clone(), Vec::new());
     for (changed, changes) in candidates.into_iter().flatten() {

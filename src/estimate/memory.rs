@@ -89,7 +89,8 @@ impl Moment<'_> {
             self.kept_of_all_layers()
         };
         Memory {
-            gradients: F32 * (self.earlier_gradients() + if self.sizes.is_head_trained { self.sizes.head } else { 0 }),
+            gradients: F32
+                * (self.earlier_gradients() + if self.sizes.is_head_trained { self.sizes.head } else { 0 }),
             activations: F32 * (kept + self.shared() + self.working()),
             ..self.standing()
         }

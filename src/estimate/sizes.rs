@@ -118,7 +118,13 @@ impl Sizes {
                 if lora.is_none() && is_biased {
                     trained.push(Trained { rows: d_out, columns: None, is_hidden: true });
                 }
-                linears.push(Linear { d_in, d_out, input, is_target, is_trained: lora.is_none() || is_saved });
+                linears.push(Linear {
+                    d_in,
+                    d_out,
+                    input,
+                    is_target,
+                    is_trained: lora.is_none() || is_saved,
+                });
             }
             layers.push(linears);
         }
@@ -133,7 +139,8 @@ impl Sizes {
         }
         let mut tables = vec![(format!("{}{}", names.base, names.embed), table)];
         if spec.learned_positions {
-            tables.push((format!("{}{}", names.base, names.positions), [spec.max_positions as u64, table[1]]));
+            tables
+                .push((format!("{}{}", names.base, names.positions), [spec.max_positions as u64, table[1]]));
         }
         if !spec.tied {
             tables.push(("lm_head".to_string(), table));

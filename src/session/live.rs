@@ -62,15 +62,7 @@ struct Opened {
 impl<S: Store> Session<S> {
     /// A session over `store` that computes on `device`, named as `device::open` takes it.
     pub fn new(store: S, device: impl Into<String>) -> Self {
-        Self {
-            store,
-            device: device.into(),
-            model: None,
-            data: None,
-            tuned: None,
-            speaker: None,
-            rate: None,
-        }
+        Self { store, device: device.into(), model: None, data: None, tuned: None, speaker: None, rate: None }
     }
 
     /// The session's store.
@@ -228,12 +220,7 @@ fn no_model() -> Error {
     Error::input("model", "none is opened", "a model")
 }
 
-fn card<S: Store>(
-    files: &ModelFiles<'_, S>,
-    name: &str,
-    tokenizer: &Tokenizer,
-    spec: &Spec,
-) -> ModelCard {
+fn card<S: Store>(files: &ModelFiles<'_, S>, name: &str, tokenizer: &Tokenizer, spec: &Spec) -> ModelCard {
     let infos: Vec<_> = files.tensor_names().into_iter().filter_map(|name| files.info(name)).collect();
     ModelCard {
         name: name.into(),

@@ -45,15 +45,23 @@ fn weights_adapters_and_optimizers_are_those_counted() {
         let names = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
         let target_modules =
             if targets.is_empty() { TargetModules::AllLinear } else { TargetModules::Names(names(targets)) };
-        MethodConfig::Lora(LoraConfig { target_modules, modules_to_save: names(saved), ..LoraConfig::default() })
+        MethodConfig::Lora(LoraConfig {
+            target_modules,
+            modules_to_save: names(saved),
+            ..LoraConfig::default()
+        })
     };
     for name in ["llama", "llama-tied", "qwen2", "qwen3", "gemma3", "gpt2"] {
         let some = if name == "gpt2" { "c_attn" } else { "v_proj" };
         let base = load(name);
         for method in [lora(&[], &[]), lora(&[some], &[]), lora(&[], &["lm_head"]), full()] {
-            for optimizer in
-                [OptimizerKind::Adamw, OptimizerKind::Adafactor, OptimizerKind::Lion, OptimizerKind::Muon, OptimizerKind::Sgd]
-            {
+            for optimizer in [
+                OptimizerKind::Adamw,
+                OptimizerKind::Adafactor,
+                OptimizerKind::Lion,
+                OptimizerKind::Muon,
+                OptimizerKind::Sgd,
+            ] {
                 let mut run = Run { method: method.clone(), ..Run::default() };
                 run.train.optimizer = optimizer;
                 let mut model = base.clone();
@@ -144,7 +152,11 @@ fn peaks_are_those_of_processes() {
         let measured = mib * 1024.0 * 1024.0;
         let estimate: Estimate = serde_json::from_value(found["estimate"].clone()).unwrap();
         let ratio = estimate.peak_bytes as f64 / measured;
-        assert!((ratio - 1.0).abs() <= TOLERANCE, "{case}: {ratio:.3} of {measured} bytes, {:?}", estimate.memory);
+        assert!(
+            (ratio - 1.0).abs() <= TOLERANCE,
+            "{case}: {ratio:.3} of {measured} bytes, {:?}",
+            estimate.memory
+        );
     }
 }
 

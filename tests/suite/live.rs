@@ -227,7 +227,11 @@ fn a_run_is_estimated_and_its_settings_judged() {
         let [Update::Estimated { problems, estimate }] = told.as_slice() else { panic!("{told:?}") };
         (problems.clone(), estimate.clone())
     };
-    assert_eq!(ask(&mut session, run("runs/1")), (Vec::new(), None), "without a model there is nothing to tell");
+    assert_eq!(
+        ask(&mut session, run("runs/1")),
+        (Vec::new(), None),
+        "without a model there is nothing to tell"
+    );
     ok(&mut session, open());
     let (problems, estimate) = ask(&mut session, run("runs/1"));
     assert!(problems.is_empty() && estimate.unwrap().time.is_none(), "without rows there is no time");

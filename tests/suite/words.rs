@@ -7,7 +7,8 @@ use serde_json::{Map, Value};
 use std::path::Path;
 
 /// Settings that the page answers by itself.
-const NOT_SHOWN: [&str; 7] = ["model", "adapter", "out", "device", "data.path", "data.eval_path", "train.tensorboard"];
+const NOT_SHOWN: [&str; 7] =
+    ["model", "adapter", "out", "device", "data.path", "data.eval_path", "train.tensorboard"];
 
 fn shown() -> impl Iterator<Item = &'static Setting> {
     table().chain(GenerateConfig::SETTINGS).filter(|setting| !NOT_SHOWN.contains(&setting.key().as_str()))

@@ -144,7 +144,9 @@ fn status(page: Page, view: View) -> Status {
         },
         View::Tune => {
             let method = page.run.with(|run| match &run.method {
-                attune::methods::MethodConfig::Lora(lora) => fill("LoRA, rank {rank}", &[("rank", &lora.rank)]),
+                attune::methods::MethodConfig::Lora(lora) => {
+                    fill("LoRA, rank {rank}", &[("rank", &lora.rank)])
+                }
                 attune::methods::MethodConfig::Full(_) => t("full tuning"),
             });
             if !forecast::to_mend(page).is_empty() {

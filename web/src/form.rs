@@ -269,9 +269,7 @@ fn text_of(values: &Table, key: &str) -> String {
     };
     match found {
         Some(Value::String(text)) => text.clone(),
-        Some(Value::Array(items)) => {
-            items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(",")
-        }
+        Some(Value::Array(items)) => items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(","),
         Some(Value::Float(number)) if *number != 0.0 && number.abs() < 1e-3 => format!("{number:e}"),
         // Rust writes 0.5 and 1; toml would write 1.0.
         Some(Value::Float(number)) => number.to_string(),

@@ -3,8 +3,8 @@
 use crate::form::Bad;
 use attune::config::{GenerateConfig, Run};
 use attune::protocol::{
-    DataView, DeviceView, Estimate, EvalMetrics, Event, ModelCard, Reply, SettingProblem, StepMetrics, Stored, StoredRun, Trained,
-    Update, Voice,
+    DataView, DeviceView, Estimate, EvalMetrics, Event, ModelCard, Reply, SettingProblem, StepMetrics,
+    Stored, StoredRun, Trained, Update, Voice,
 };
 use leptos::prelude::{Update as _, *};
 

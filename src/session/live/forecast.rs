@@ -20,7 +20,12 @@ const WARM_UP_STEPS: usize = 1;
 
 impl<S: Store> Session<S> {
     /// Problems of the settings, and an estimate where there are none and a model is opened.
-    pub(super) async fn forecast(&mut self, run: Run, limit_bytes: Option<u64>, tell: Tell<'_>) -> Result<()> {
+    pub(super) async fn forecast(
+        &mut self,
+        run: Run,
+        limit_bytes: Option<u64>,
+        tell: Tell<'_>,
+    ) -> Result<()> {
         let mut problems = problems_of(&run);
         let mut estimated = None;
         if problems.is_empty() && self.model.is_some() {
@@ -113,6 +118,8 @@ fn setting_problems(error: Error) -> Vec<SettingProblem> {
         Error::Input { place, problem, expected } => {
             vec![SettingProblem { key: place, found: problem, expected }]
         }
-        other => vec![SettingProblem { key: String::new(), found: other.to_string(), expected: String::new() }],
+        other => {
+            vec![SettingProblem { key: String::new(), found: other.to_string(), expected: String::new() }]
+        }
     }
 }

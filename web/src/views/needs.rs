@@ -111,7 +111,9 @@ fn time_text(time: TimeEstimate) -> String {
     let values: [(&str, &dyn std::fmt::Display); 2] = [("time", &span(time.secs)), ("steps", &steps)];
     match time.rate_from {
         RateFrom::Steps => fill("About {time} for {steps}, going by earlier steps on this device.", &values),
-        RateFrom::Product => fill("Roughly {time} for {steps}; the first run on this device will tell better.", &values),
+        RateFrom::Product => {
+            fill("Roughly {time} for {steps}; the first run on this device will tell better.", &values)
+        }
     }
 }
 

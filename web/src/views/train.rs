@@ -25,9 +25,8 @@ pub fn Train(page: Page) -> impl IntoView {
         missing
     };
     let is_stopping = RwSignal::new(false);
-    let can_begin = Signal::derive(move || {
-        page.is_free() && missing().is_empty() && forecast::to_mend(page).is_empty()
-    });
+    let can_begin =
+        Signal::derive(move || page.is_free() && missing().is_empty() && forecast::to_mend(page).is_empty());
     let begin = move |_| {
         // A folder of its own for each run; the time keeps them apart and in order.
         let out = format!("runs/{}", js_sys::Date::now() as u64);

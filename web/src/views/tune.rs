@@ -26,7 +26,9 @@ fn kind_of(method: &MethodConfig) -> &'static str {
 /// What people call a method, and what it does.
 fn words_of(kind: &str) -> (&'static str, &'static str) {
     match kind {
-        "full" => ("Full tuning", "Every weight of the model is trained: needs several times the model's memory."),
+        "full" => {
+            ("Full tuning", "Every weight of the model is trained: needs several times the model's memory.")
+        }
         _ => ("LoRA", "Low-rank adapters (2106.09685): few weights are trained, the model stays as it is."),
     }
 }
