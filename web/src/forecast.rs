@@ -36,10 +36,16 @@ pub fn watch(page: Page) {
 
 /// Labels of the settings that have to be mended before a run; empty where all are right.
 pub fn to_mend(page: Page) -> Vec<String> {
-    let mut keys = page.bad.with(|bad| bad.iter().map(|bad| bad.key.clone()).collect::<Vec<_>>());
-    page.problems.with(|problems| keys.extend(problems.iter().map(|problem| problem.key.clone())));
-    keys.dedup();
-    keys.iter().map(|key| label_of(key)).collect()
+    let mut labels: Vec<String> = page.bad.with(|bad| bad.iter().map(|bad| label_of(&bad.key)).collect());
+    page.problems.with(|problems| {
+        for problem in problems {
+            let label = label_of(&problem.key);
+            if !labels.contains(&label) {
+                labels.push(label);
+            }
+        }
+    });
+    labels
 }
 
 /// What a form calls the setting of this key.
