@@ -8,6 +8,9 @@ use attune::protocol::Command;
 use leptos::prelude::*;
 use std::time::Duration;
 
+/// Key of the method, which is no setting of the table.
+pub const METHOD: &str = "method.kind";
+
 /// A hand that types or clicks on is not answered in between.
 const PAUSE: Duration = Duration::from_millis(120);
 
@@ -50,6 +53,9 @@ pub fn to_mend(page: Page) -> Vec<String> {
 
 /// What a form calls the setting of this key.
 pub fn label_of(key: &str) -> String {
+    if key == METHOD {
+        return t("Method");
+    }
     let setting = table().find(|setting| setting.key() == key);
     setting.map_or_else(|| key.to_string(), |setting| t(&setting.label()))
 }
