@@ -20,6 +20,8 @@ mod data_problems;
 mod data_report;
 #[path = "suite/encode.rs"]
 mod encode;
+#[path = "suite/estimate.rs"]
+mod estimate;
 #[path = "suite/foreign_tokens.rs"]
 mod foreign_tokens;
 #[path = "suite/home.rs"]
@@ -48,3 +50,5 @@ mod support;
 mod template_time;
 #[path = "suite/tokenizer.rs"]
 mod tokenizer;
+#[path = "suite/words.rs"]
+mod words;

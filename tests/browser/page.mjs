@@ -181,6 +181,8 @@ class Opened {
   async set(settings) {
     for (const [key, value] of Object.entries(settings)) {
       const field = this.page.locator(`#set-${key.replaceAll('.', '-')}`);
+      // Most settings are folded.
+      await field.evaluate(field => field.closest('details')?.setAttribute('open', ''));
       await field.fill(String(value));
       await field.blur();
     }

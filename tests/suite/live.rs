@@ -6,7 +6,7 @@ use crate::support::{device_name, folder};
 use attune::config::{DataConfig, GenerateConfig, Run, differences};
 use attune::models::Adapter;
 use attune::native::block_on;
-use attune::protocol::{Command, Control, Event, Parcel, Prompt, Sample, Stored, Update, Voice};
+use attune::protocol::{Command, Control, Event, Parcel, Prompt, RateFrom, Sample, Stored, Update, Voice};
 use attune::session::{Session, figures};
 use attune::store::Store;
 use attune::store::memory::MemoryStore;
@@ -329,4 +329,46 @@ fn runs_are_numbered_and_can_be_named_and_refused_ones_leave_nothing() {
     assert_eq!(stored(&mut session).runs[0].name, None);
     let (_, outcome) = told(&mut session, Command::Rename { key: "runs/9".into(), name: "x".into() }, None);
     assert!(outcome.unwrap_err().to_string().starts_with("runs/9: it is no run"));
+}
+
+#[test]
+fn a_run_is_estimated_and_its_settings_judged() {
+    let mut session = session();
+    let ask = |session: &mut Page, run: Box<Run>| {
+        let told = ok(session, Command::Estimate { run, limit_bytes: Some(1000) });
+        let [Update::Estimated { problems, estimate }] = told.as_slice() else { panic!("{told:?}") };
+        (problems.clone(), estimate.clone())
+    };
+    assert_eq!(
+        ask(&mut session, run("runs/1")),
+        (Vec::new(), None),
+        "without a model there is nothing to tell"
+    );
+    ok(&mut session, open());
+    let (problems, estimate) = ask(&mut session, run("runs/1"));
+    assert!(problems.is_empty() && estimate.unwrap().time.is_none(), "without rows there is no time");
+    ok(&mut session, read(ROWS));
+    let estimate = ask(&mut session, run("runs/1")).1.unwrap();
+    let time = estimate.time.unwrap();
+    assert_eq!((time.total_steps, time.rate_from), (4, RateFrom::Product));
+    assert!(estimate.peak_bytes > 1000 && !estimate.advice.is_empty(), "{estimate:?}");
+
+    let mut wrong = run("runs/1");
+    wrong.train.batch_size = 0;
+    wrong.data.eval_fraction = 1.0;
+    let (problems, estimate) = ask(&mut session, wrong);
+    let keys: Vec<_> = problems.iter().map(|problem| problem.key.as_str()).collect();
+    assert_eq!((keys.as_slice(), estimate), (["data.eval_fraction", "train.batch_size"].as_slice(), None));
+    let mut nothing = run("runs/1");
+    nothing.method = serde_json::from_str(r#"{"kind":"lora","target_modules":"w_pack"}"#).unwrap();
+    let problems = ask(&mut session, nothing).0;
+    assert_eq!(problems[0].key, "method.target_modules");
+    assert!(problems[0].expected.contains("q_proj"), "{problems:?}");
+
+    // What the steps took is known at the next visit.
+    ok(&mut session, Command::Train { run: run("runs/1") });
+    let learned = ask(&mut session, run("runs/2")).1.unwrap().time.unwrap();
+    assert_eq!(learned.rate_from, RateFrom::Steps);
+    let speeds = block_on(session.store().read_all("speeds.json", 1 << 10)).unwrap();
+    assert!(String::from_utf8(speeds).unwrap().contains("cpu") || device_name() != "cpu");
 }
