@@ -185,12 +185,13 @@ fn an_adapter_that_came_back_is_trained_further_like_the_command_lines() {
     // The command line's `--adapter`: the same core with the adapter read from a folder.
     let native = MemoryStore::new();
     let losses_natively = block_on(async {
-        let run = Run {
+        let mut run = Run {
             model: "tiny".into(),
             adapter: Some("runs/1".into()),
             device: device_name(),
             ..*run("runs/2")
         };
+        run.data.path = Some("rows.jsonl".into());
         let files = ModelFiles::open(session.store(), "models/llama").await?;
         let tokenizer = session::tokenizer_of(&files)?;
         let file = session::DataFile { name: "rows.jsonl".into(), bytes: bytes(&session, ROWS) };

@@ -15,10 +15,13 @@ const LIMIT: u64 = 1 << 20;
 fn made_elsewhere(files: &[(&str, &[u8], CompressionMethod)]) -> Vec<u8> {
     let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
     for (name, bytes, method) in files {
+        if name.ends_with('/') {
+            writer.add_directory(*name, SimpleFileOptions::default()).unwrap();
+            continue;
+        }
         writer.start_file(*name, SimpleFileOptions::default().compression_method(*method)).unwrap();
         writer.write_all(bytes).unwrap();
     }
-    writer.add_directory("adapter/empty", SimpleFileOptions::default()).unwrap();
     writer.finish().unwrap().into_inner()
 }
 
@@ -60,7 +63,8 @@ fn other_programs_read_what_is_written_and_the_other_way_round() {
     assert_eq!((read, archive.len()), (text.clone(), 2));
     assert_eq!(unpacked(&bytes).unwrap(), [("a.txt".into(), text.clone()), ("b".into(), vec![])]);
 
-    let files: [(&str, &[u8], _); 2] = [
+    let files: [(&str, &[u8], _); 3] = [
+        ("adapter/", b"", CompressionMethod::Stored),
         ("adapter/a.txt", &text, CompressionMethod::Deflated),
         ("adapter/b", b"stored", CompressionMethod::Stored),
     ];
@@ -87,7 +91,6 @@ fn archives_that_claim_too_much_or_are_damaged_are_refused() {
         }
     }
     let central = deflated.windows(4).rposition(|sign| sign == b"PK\x01\x02").unwrap();
-    let central = deflated[..central].windows(4).rposition(|sign| sign == b"PK\x01\x02").unwrap();
     let with = |at: usize, bytes: &[u8]| {
         let mut changed = deflated.clone();
         changed[at..at + bytes.len()].copy_from_slice(bytes);
