@@ -91,16 +91,18 @@ pub fn run_step(matches: &ArgMatches) -> Result<()> {
     let n_rows = batch * (warmup + steps) * run.train.gradient_accumulation_steps;
     let train = (0..n_rows as u64).map(row).collect();
     let rows = Prepared { train, held_out: Vec::new(), choices: None, prompts: Vec::new() };
-    let (mut rates, mut losses, mut estimate) = (Vec::new(), Vec::new(), None);
+    let (mut rates, mut losses, mut work) = (Vec::new(), Vec::new(), Measured::default());
     let store = MemoryStore::new();
-    let work = Work { run: &run, files: &files, tokenizer: &tokenizer, adapter: None, store: &store };
-    native::block_on(session::train(work, rows, Start::Fresh, &mut |event| {
+    let job = Work { run: &run, files: &files, tokenizer: &tokenizer, adapter: None, store: &store };
+    native::block_on(session::train(job, rows, Start::Fresh, &mut |event| {
         match event {
             // Loading is all that has progress: what comes after it is the work.
             Event::Progress { .. } => forget_peak(),
-            Event::Estimate(found) => estimate = Some(found),
+            Event::Estimate(estimate) => work.estimate = Some(estimate),
             Event::Step(step) => {
                 losses.push(step.loss);
+                // Saving comes after the last step: here it would be into memory.
+                work.peak_rss_mib = peak_rss_mib();
                 if step.step > warmup {
                     rates.push(step.tokens_per_sec);
                 }
@@ -109,7 +111,7 @@ pub fn run_step(matches: &ArgMatches) -> Result<()> {
         }
         Control::Continue
     }))?;
-    print("train", &rates, Some(&losses), estimate.as_deref());
+    print("train", &rates, Some(&losses), &work);
     Ok(())
 }
 
@@ -140,7 +142,7 @@ pub fn run_generate(matches: &ArgMatches) -> Result<()> {
             rates.push(n_new as f64 / began.elapsed().as_secs_f64());
         }
     }
-    print("generate", &rates, None, None);
+    print("generate", &rates, None, &Measured { peak_rss_mib: peak_rss_mib(), estimate: None });
     Ok(())
 }
 
@@ -149,15 +151,22 @@ fn random_ids(seed: u64, n: usize, vocab_size: usize) -> Vec<u32> {
     (0..n).map(|_| rng.random_range(0..vocab_size as u32)).collect()
 }
 
-fn print(case: &str, rates: &[f64], losses: Option<&[f64]>, estimate: Option<&Estimate>) {
+/// Memory of the work itself, and what was foretold.
+#[derive(Default)]
+struct Measured {
+    peak_rss_mib: Option<f64>,
+    estimate: Option<Box<Estimate>>,
+}
+
+fn print(case: &str, rates: &[f64], losses: Option<&[f64]>, work: &Measured) {
     paint::line(
         &serde_json::json!({
             "case": case,
             "tokens_per_sec": rates,
             "peak_rss_mib": larger(*earlier_peak(), peak_rss_mib()),
-            "work_peak_rss_mib": peak_rss_mib(),
+            "work_peak_rss_mib": work.peak_rss_mib,
             "loss": losses,
-            "estimate": estimate,
+            "estimate": work.estimate,
         })
         .to_string(),
     );

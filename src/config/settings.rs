@@ -108,7 +108,10 @@ impl Setting {
 
     /// What a form calls it.
     pub fn label(&self) -> String {
-        let words = self.look.label.map_or_else(|| self.name.replace('_', " "), str::to_string);
+        if let Some(label) = self.look.label {
+            return label.to_string();
+        }
+        let words = self.name.replace('_', " ");
         let mut letters = words.chars();
         letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
     }

@@ -61,25 +61,26 @@ pub(super) struct Sizes {
 /// A trained tensor; the optimizer remembers matrices otherwise than vectors.
 struct Trained {
     rows: u64,
-    columns: u64,
+    /// `None` in a vector.
+    columns: Option<u64>,
     /// Muon turns the matrices of the layers only.
     is_hidden: bool,
 }
 
 impl Trained {
     fn numel(&self) -> u64 {
-        self.rows * self.columns
+        self.rows * self.columns.unwrap_or(1)
     }
 
     fn remembered(&self, optimizer: OptimizerKind) -> u64 {
-        let is_matrix = self.columns > 1;
-        match optimizer {
-            OptimizerKind::Adamw => 2 * self.numel(),
-            OptimizerKind::Adafactor if is_matrix => self.rows + self.columns,
-            OptimizerKind::Muon if !(is_matrix && self.is_hidden) => 2 * self.numel(),
-            OptimizerKind::Adafactor | OptimizerKind::Lion | OptimizerKind::Muon | OptimizerKind::Sgd => {
-                self.numel()
-            }
+        match (optimizer, self.columns) {
+            (OptimizerKind::Adamw, _) => 2 * self.numel(),
+            (OptimizerKind::Adafactor, Some(columns)) => self.rows + columns,
+            (OptimizerKind::Muon, columns) if columns.is_none() || !self.is_hidden => 2 * self.numel(),
+            (
+                OptimizerKind::Adafactor | OptimizerKind::Lion | OptimizerKind::Muon | OptimizerKind::Sgd,
+                _,
+            ) => self.numel(),
         }
     }
 }
@@ -108,14 +109,14 @@ impl Sizes {
                 let (is_target, is_saved) = (is_target(matcher.as_ref(), &module), is_saved(lora, &module));
                 if let Some(lora) = lora.filter(|_| is_target) {
                     let rank = lora.rank as u64;
-                    trained.push(Trained { rows: rank, columns: d_in, is_hidden: true });
-                    trained.push(Trained { rows: d_out, columns: rank, is_hidden: true });
+                    trained.push(Trained { rows: rank, columns: Some(d_in), is_hidden: true });
+                    trained.push(Trained { rows: d_out, columns: Some(rank), is_hidden: true });
                 }
                 if lora.is_none() || is_saved {
-                    trained.push(Trained { rows: d_out, columns: d_in, is_hidden: true });
+                    trained.push(Trained { rows: d_out, columns: Some(d_in), is_hidden: true });
                 }
                 if lora.is_none() && is_biased {
-                    trained.push(Trained { rows: d_out, columns: 1, is_hidden: true });
+                    trained.push(Trained { rows: d_out, columns: None, is_hidden: true });
                 }
                 linears.push(Linear {
                     d_in,
@@ -136,7 +137,6 @@ impl Sizes {
                 format!("all-linear, or some of {}", names.join(", ")),
             ));
         }
-        let (n_vectors, n_in_vectors) = vectors(spec);
         let mut tables = vec![(format!("{}{}", names.base, names.embed), table)];
         if spec.learned_positions {
             tables
@@ -149,20 +149,21 @@ impl Sizes {
         for (name, [rows, columns]) in &tables {
             n_params += rows * columns;
             if lora.is_none() || is_saved(lora, name) {
-                trained.push(Trained { rows: *rows, columns: *columns, is_hidden: false });
+                trained.push(Trained { rows: *rows, columns: Some(*columns), is_hidden: false });
                 is_head_trained |= name == "lm_head";
                 is_embedding_trained |= name.ends_with(names.embed);
             }
         }
         // As in PEFT, the copy of a tied head is a matrix of its own.
         if spec.tied && is_saved(lora, "lm_head") {
-            trained.push(Trained { rows: table[0], columns: table[1], is_hidden: false });
+            trained.push(Trained { rows: table[0], columns: Some(table[1]), is_hidden: false });
             is_head_trained = true;
         }
-        n_params += n_in_vectors;
-        if lora.is_none() {
-            let mean = n_in_vectors / n_vectors.max(1);
-            trained.extend((0..n_vectors).map(|_| Trained { rows: mean, columns: 1, is_hidden: false }));
+        for rows in vectors(spec) {
+            n_params += rows;
+            if lora.is_none() {
+                trained.push(Trained { rows, columns: None, is_hidden: false });
+            }
         }
         let n_trained = trained.iter().map(Trained::numel).sum();
         Ok(Self {
@@ -204,16 +205,17 @@ fn linears_of(spec: &Spec) -> Vec<(&'static str, u64, u64, Input, bool)> {
     linears
 }
 
-/// Number and elements of the normalisations' vectors.
-fn vectors(spec: &Spec) -> (u64, u64) {
-    let n_layers = spec.layers.len() as u64;
+/// Lengths of the normalisations' vectors.
+fn vectors(spec: &Spec) -> impl Iterator<Item = u64> {
+    let n_layers = spec.layers.len();
     let per_norm = match spec.norm {
         NormKind::Rms { .. } => 1,
         NormKind::Layer { .. } => 2,
     };
-    let wide = per_norm * (1 + n_layers * if spec.norm_after { 4 } else { 2 });
-    let heads = if spec.qk_norm { 2 * per_norm * n_layers } else { 0 };
-    (wide + heads, wide * spec.hidden_size as u64 + heads * spec.head_dim as u64)
+    let n_wide = per_norm * (1 + n_layers * if spec.norm_after { 4 } else { 2 });
+    let n_of_heads = if spec.qk_norm { 2 * per_norm * n_layers } else { 0 };
+    let (hidden, head) = (spec.hidden_size as u64, spec.head_dim as u64);
+    std::iter::repeat_n(hidden, n_wide).chain(std::iter::repeat_n(head, n_of_heads))
 }
 
 fn last_part(name: &str) -> &str {

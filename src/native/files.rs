@@ -205,7 +205,7 @@ mod tests {
             let store = FileStore::new("/root-of-store");
             if let Ok(path) = store.path(&key) {
                 prop_assert!(path.starts_with("/root-of-store"));
-                prop_assert!(path.components().all(|part| part != Component::ParentDir));
+                prop_assert!(path.components().all(|part| part != std::path::Component::ParentDir));
             }
         }
     }

@@ -131,7 +131,9 @@ fn refusals(file: &DataFile, part: &mut Part, config: &DataConfig) -> Vec<Error>
         return std::mem::take(faults);
     }
     if !problems.is_empty() && !config.skip_bad_rows {
-        let found = format!("{} problems in {n_bad_rows} bad rows, as reported", problems.len());
+        let counted = |n: usize, one: &str| if n == 1 { format!("1 {one}") } else { format!("{n} {one}s") };
+        let (problems, bad_rows) = (counted(problems.len(), "problem"), counted(*n_bad_rows, "bad row"));
+        let found = format!("{problems} in {bad_rows}, as reported");
         let expected = "none; data.skip_bad_rows (--skip-bad-rows) leaves bad rows out";
         return vec![Error::input(&file.name, found, expected)];
     }

@@ -1,7 +1,8 @@
 //! Every sentence of the page exists in every language of the page.
 
-use attune::config::{DataConfig, GenerateConfig, Run, Setting, TrainConfig};
-use attune::methods::KINDS;
+#![allow(clippy::unwrap_used)] // a test may fail
+
+use attune::config::{DataConfig, GenerateConfig, Group, Setting, table as settings};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -65,11 +66,18 @@ fn spoken(code: &str) -> Vec<String> {
     all
 }
 
-/// The form shows the settings' docs.
-fn settings_docs() -> impl Iterator<Item = String> {
-    let settings = [Run::SETTINGS, TrainConfig::SETTINGS, DataConfig::SETTINGS, GenerateConfig::SETTINGS];
-    let settings = settings.into_iter().chain(KINDS.iter().map(|(_, settings)| *settings)).flatten();
-    settings.map(|setting: &Setting| setting.doc.to_string())
+/// Settings that the page answers by itself.
+const NOT_SHOWN: [&str; 7] =
+    ["model", "adapter", "out", "device", "data.path", "data.eval_path", "train.tensorboard"];
+
+fn shown() -> impl Iterator<Item = &'static Setting> {
+    settings().chain(GenerateConfig::SETTINGS).filter(|setting| !NOT_SHOWN.contains(&setting.key().as_str()))
+}
+
+/// What the form says of the settings.
+fn of_settings() -> impl Iterator<Item = String> {
+    let titles = Group::ALL.iter().map(|group| group.title().to_string());
+    titles.chain(shown().flat_map(|s| [s.label(), s.doc.to_string(), s.expects().to_string()]))
 }
 
 fn table() -> serde_json::Map<String, serde_json::Value> {
@@ -87,7 +95,7 @@ fn every_sentence_of_the_page_has_its_chinese() {
     sources(&root().join("web/src"), &mut code);
     let mut wanted: BTreeSet<String> = code.iter().flat_map(|code| spoken(code)).collect();
     assert!(wanted.len() > 20, "the page's sentences are found: {wanted:?}");
-    wanted.extend(settings_docs());
+    wanted.extend(of_settings());
     let table = table();
     let missing: Vec<_> = wanted.iter().filter(|sentence| !table.contains_key(*sentence)).collect();
     assert!(missing.is_empty(), "without Chinese: {missing:#?}");
@@ -111,11 +119,29 @@ fn nothing_is_translated_that_nobody_says() {
     for folder in ["web/src", "web/worker/src", "src"] {
         sources(&root().join(folder), &mut code);
     }
-    let (code, docs) = (code.concat(), settings_docs().collect::<BTreeSet<_>>());
+    let (code, from_settings) = (code.concat(), of_settings().collect::<BTreeSet<_>>());
     let is_said = |english: &String| {
-        docs.contains(english) || code.contains(&serde_json::to_string(english).unwrap())
+        from_settings.contains(english) || code.contains(&serde_json::to_string(english).unwrap())
     };
     let table = table();
     let stale: Vec<_> = table.keys().filter(|english| !is_said(english)).collect();
     assert!(stale.is_empty(), "nobody says: {stale:#?}");
+}
+
+#[test]
+fn what_is_shown_stands_under_a_heading_or_with_the_data() {
+    for setting in settings() {
+        let with_data = DataConfig::SETTINGS.iter().any(|other| other.key() == setting.key());
+        let is_hidden = NOT_SHOWN.contains(&setting.key().as_str());
+        let is_grouped = setting.look.group.is_some();
+        assert!(is_grouped != is_hidden || (with_data && !is_hidden), "{}", setting.key());
+    }
+}
+
+#[test]
+fn labels_read_as_words() {
+    let label = |key: &str| settings().find(|setting| setting.key() == key).unwrap().label();
+    assert_eq!(label("train.batch_size"), "Batch size");
+    assert_eq!(label("method.rslora"), "rsLoRA");
+    assert_eq!(label("train.warmup_steps"), "Warm-up steps");
 }

@@ -17,6 +17,7 @@ pub fn App() -> impl IntoView {
     let search = window().location().search().unwrap_or_default();
     client::start(page, Device::asked(&search));
     forecast::watch(page);
+    views::data::follow(page);
     let language = words::start();
     let body = move || match page.view.get() {
         View::Model => view! { <views::model::Model page samples /> }.into_any(),

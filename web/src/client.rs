@@ -2,6 +2,7 @@
 
 use crate::files;
 use crate::state::{Page, Phase, View, Worker as State};
+use crate::views::model;
 use crate::words::{fill, t};
 use attune::protocol::{Command, Reply, Request};
 use leptos::prelude::*;
@@ -127,7 +128,16 @@ fn hear(page: Page, device: &Device, message: &JsValue) {
             }
             let (is_ready, is_failure) =
                 (matches!(reply, Reply::Ready { .. }), matches!(reply, Reply::Failed { .. }));
+            // What is in the store now is opened like anything else that is there.
+            if let Reply::Fetched { key, name } = &reply {
+                page.hub.is_fetching.set(false);
+                model::open(page, key.clone(), name.clone());
+            }
             page.hear(reply);
+            if is_failure && page.hub.is_fetching.get_untracked() {
+                page.hub.is_fetching.set(false);
+                list(page);
+            }
             // Files that turn out to be no model are not kept.
             if is_failure && let Some(key) = page.importing.try_update(Option::take).flatten() {
                 quietly(page, page.view.get_untracked(), Command::Remove { key });
@@ -203,7 +213,8 @@ pub fn stop() {
     post(&Request::Stop, &[]);
 }
 
-fn post(request: &Request, files: &[File]) {
+/// Sends a request; those that are answered by nothing of their own are not counted.
+pub fn post(request: &Request, files: &[File]) {
     // Settings are numbers and words, which JSON always writes.
     let json = serde_json::to_string(request).unwrap_or_default();
     let message = js_sys::Array::of1(&json.into());

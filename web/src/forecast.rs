@@ -8,6 +8,9 @@ use attune::protocol::Command;
 use leptos::prelude::*;
 use std::time::Duration;
 
+/// Key of the method, which is no setting of the table.
+pub const METHOD: &str = "method.kind";
+
 /// A hand that types or clicks on is not answered in between.
 const PAUSE: Duration = Duration::from_millis(120);
 
@@ -36,14 +39,23 @@ pub fn watch(page: Page) {
 
 /// Labels of the settings that have to be mended before a run; empty where all are right.
 pub fn to_mend(page: Page) -> Vec<String> {
-    let mut keys = page.bad.with(|bad| bad.iter().map(|bad| bad.key.clone()).collect::<Vec<_>>());
-    page.problems.with(|problems| keys.extend(problems.iter().map(|problem| problem.key.clone())));
-    keys.dedup();
-    keys.iter().map(|key| label_of(key)).collect()
+    let mut labels: Vec<String> = page.bad.with(|bad| bad.iter().map(|bad| label_of(&bad.key)).collect());
+    page.problems.with(|problems| {
+        for problem in problems {
+            let label = label_of(&problem.key);
+            if !labels.contains(&label) {
+                labels.push(label);
+            }
+        }
+    });
+    labels
 }
 
 /// What a form calls the setting of this key.
 pub fn label_of(key: &str) -> String {
+    if key == METHOD {
+        return t("Method");
+    }
     let setting = table().find(|setting| setting.key() == key);
     setting.map_or_else(|| key.to_string(), |setting| t(&setting.label()))
 }

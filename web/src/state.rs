@@ -1,6 +1,8 @@
 //! What the page knows.
 
 use crate::form::Bad;
+use crate::hub::{Found, Hub};
+use crate::room::{self, Room};
 use crate::talk::Talk;
 use attune::config::{GenerateConfig, Run};
 use attune::protocol::{
@@ -102,6 +104,9 @@ pub struct Page {
     pub rows: RwSignal<Option<Source>>,
     /// What earlier visits left, and this one.
     pub stored: RwSignal<Stored>,
+    /// How much more the browser keeps.
+    pub room: RwSignal<Option<Room>>,
+    pub hub: Hub,
     /// An earlier run whose model and data are being opened again.
     pub returning: RwSignal<Option<StoredRun>>,
     pub data: RwSignal<Option<DataView>>,
@@ -151,6 +156,8 @@ impl Page {
             importing: RwSignal::new(None),
             rows: RwSignal::new(None),
             stored: RwSignal::new(Stored::default()),
+            room: RwSignal::new(None),
+            hub: Hub::new(),
             returning: RwSignal::new(None),
             data: RwSignal::new(None),
             run: RwSignal::new(first_run()),
@@ -189,8 +196,13 @@ impl Page {
             Reply::Ready { device } => self.worker.set(Worker::Ready(device)),
             Reply::Update(update) => self.update(update),
             // The client hears of a worker's end.
-            Reply::File { .. } | Reply::Gone { .. } => {}
+            Reply::File { .. } | Reply::Fetched { .. } | Reply::Gone { .. } => {}
             Reply::Memory { n_bytes } => self.memory.set(Some(n_bytes)),
+            Reply::Choose { id, files } => {
+                self.hub.is_fetching.set(false);
+                self.hub.choice.set(Some((id, files)));
+            }
+            Reply::Found { text, models, problem } => self.hub.hear(Found { text, models, problem }),
             Reply::Done => _ = self.ended(),
             Reply::Failed { message, is_stop } => {
                 // Without a request under way it is the worker's own start that failed.
@@ -254,7 +266,13 @@ impl Page {
                 self.problems.set(problems);
                 self.estimate.set(estimate.map(|estimate| *estimate));
             }
-            Update::Stored(stored) => self.stored.set(stored),
+            Update::Stored(stored) => {
+                // The promise is asked for once there is something to lose.
+                let is_something = !stored.models.is_empty() || !stored.runs.is_empty();
+                let is_promised = self.room.get_untracked().is_some_and(|room| room.is_promised);
+                room::look(self.room, is_something && !is_promised);
+                self.stored.set(stored);
+            }
             Update::Packed(file) => self.packed.update(|packed| {
                 packed.retain(|earlier| earlier.key != file.key);
                 packed.push(file);

@@ -11,6 +11,7 @@ mod licenses;
 mod offline;
 mod page;
 mod pictures;
+mod policy;
 mod process;
 mod remember;
 mod serve;

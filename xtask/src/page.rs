@@ -3,7 +3,7 @@
 use crate::process::run_logged;
 use crate::remember::remembered;
 use crate::worker::Worker;
-use crate::{setup, tools};
+use crate::{policy, setup, tools};
 use anyhow::{Context, Result, bail, ensure};
 use base64::Engine;
 use sha2::{Digest, Sha256};
@@ -26,6 +26,10 @@ pub struct Args {
     /// Also build the worker that computes on the browser's GPU; the first time takes 20 minutes more.
     #[arg(long)]
     gpu: bool,
+    /// The model hub that the page asks instead of huggingface.co, such as a mirror; more origins from which its
+    /// downloads come after it, parted by spaces.
+    #[arg(long, value_name = "URLS")]
+    hub: Option<String>,
 }
 
 /// What a page's workers can compute on.
@@ -44,13 +48,13 @@ impl Devices {
 
 /// Runs `cargo xtask dist`.
 pub fn run(args: &Args) -> Result<()> {
-    build(&args.out, Devices::with_gpu(args.gpu))?;
+    build(&args.out, Devices::with_gpu(args.gpu), args.hub.as_deref())?;
     println!("the page is in {}", args.out.display());
     Ok(())
 }
 
 /// Builds the page into `out` and prints what a visitor downloads.
-pub fn build(out: &Path, devices: Devices) -> Result<()> {
+pub fn build(out: &Path, devices: Devices, hub: Option<&str>) -> Result<()> {
     let toolchain = setup::wasm_toolchain().map_err(anyhow::Error::msg)?;
     let path = tools::path()?;
     let out = std::path::absolute(out).context("the folder for the page")?;
@@ -68,7 +72,14 @@ pub fn build(out: &Path, devices: Devices) -> Result<()> {
         finished.tail(),
         finished.log.display()
     );
-    allow_start(&out.join("index.html"))?;
+    let index = out.join("index.html");
+    allow_start(&index)?;
+    if let Some(hub) = hub {
+        let html =
+            fs::read_to_string(&index).with_context(|| format!("could not read {}", index.display()))?;
+        fs::write(&index, policy::with_hub(&html, hub)?)
+            .with_context(|| format!("could not write {}", index.display()))?;
+    }
     Worker::Cpu.build(&toolchain, &path, &out)?;
     if devices == Devices::CpuAndGpu {
         Worker::Gpu.build(&toolchain, &path, &out)?;

@@ -118,8 +118,10 @@ fn setting_problems(error: Error) -> Vec<SettingProblem> {
         Error::Input { place, problem, expected } => {
             vec![SettingProblem { key: place, found: problem, expected }]
         }
+        // What a method asks for and this model cannot give.
         other => {
-            vec![SettingProblem { key: String::new(), found: other.to_string(), expected: String::new() }]
+            let (key, expected) = ("method.kind".into(), "a method that this model can be trained by".into());
+            vec![SettingProblem { key, found: other.to_string(), expected }]
         }
     }
 }

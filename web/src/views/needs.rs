@@ -1,6 +1,6 @@
 //! What the run would need, beside what the device has.
 
-use crate::forecast::label_of;
+use crate::forecast::{METHOD, label_of};
 use crate::form::put_all;
 use crate::state::Page;
 use crate::units::{bytes, count};
@@ -150,7 +150,7 @@ fn advice(page: Page, advice: &[Advice]) -> AnyView {
 
 /// `Batch size 4`, `gradient checkpointing on`
 fn change_text((key, value): &(String, String)) -> String {
-    let label = if key == METHOD { t("Method") } else { label_of(key) };
+    let label = label_of(key);
     match value.as_str() {
         "true" => fill("{setting} on", &[("setting", &label)]),
         number => {
@@ -159,9 +159,6 @@ fn change_text((key, value): &(String, String)) -> String {
         }
     }
 }
-
-/// Key of the method, which is no setting of the table.
-const METHOD: &str = "method.kind";
 
 fn apply(page: Page, changes: &[(String, String)]) {
     let (methods, settings): (Vec<_>, Vec<_>) = changes.iter().cloned().partition(|(key, _)| key == METHOD);

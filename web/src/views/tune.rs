@@ -39,9 +39,6 @@ pub fn Tune(page: Page) -> impl IntoView {
     page.is_tuned.set(true);
     let kind = Memo::new(move |_| page.run.with(|run| kind_of(&run.method)));
     let disabled = Signal::derive(move || page.phase.get() == Phase::Training);
-    // Lengths and packing are seen in the rows' figures.
-    let rows = Memo::new(move |_| page.run.with(|run| run.data.clone()));
-    Effect::watch(move || rows.get(), move |_, _, _| super::data::reread(page, page.rows), false);
     let group = move |group: Group| {
         // Follows the method, not every change of a value: a field keeps its focus.
         let (first, more): (Vec<_>, Vec<_>) =

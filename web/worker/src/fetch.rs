@@ -1,7 +1,8 @@
 //! Files served beside the page, copied into the store.
 
+use crate::get::Get;
 use crate::opfs::Opfs;
-use crate::transfer::{Get, Transfer, transfer};
+use crate::transfer::{Transfer, transfer};
 use attune::Result;
 use attune::hub::Advice;
 use attune::store::Store;

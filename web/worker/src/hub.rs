@@ -1,7 +1,8 @@
 //! Models of the hub: looked for, listed, and fetched file by file into the store.
 
+use crate::get::Get;
 use crate::opfs::Opfs;
-use crate::transfer::{Get, Transfer, transfer};
+use crate::transfer::{Transfer, transfer};
 use crate::{post, room};
 use attune::hub::{Advice, DESCRIPTION_LIMIT, HubId, Kept, Listing, RemoteFile, found, search_url};
 use attune::models::{Spec, is_known_architecture};
