@@ -22,8 +22,7 @@ await test(async opened => {
   await page.locator('#data-card h3', { hasText: 'rows.jsonl' }).waitFor();
   await opened.view('Tune');
   await opened.set({ 'train.max_steps': STEPS, 'train.batch_size': 4, 'train.learning_rate': 0.01, 'method.rank': 4 });
-  await page.locator('summary', { hasText: 'All other settings' }).click();
-  await opened.set({ 'train.save_steps': SAVE_STEPS });
+  await opened.set({ 'train.save_steps': SAVE_STEPS, 'train.sample_rows': 0 });
   await opened.view('Train');
   await page.click('#start');
   const after = step => page.waitForFunction(at => parseInt(document.querySelector('#step').textContent) > at, step);
@@ -40,6 +39,7 @@ await test(async opened => {
   // What a wasm program does where its memory ends.
   await opened.inWorker(() => setTimeout(() => { throw new WebAssembly.RuntimeError('unreachable'); }));
   assert.match(await opened.goOn(), /The worker stopped: memory may have run out; a smaller batch_size/);
+  opened.faults = opened.faults.filter(fault => !/RuntimeError: unreachable/.test(fault));
   await page.waitForSelector('#start:not(:disabled)', { timeout: 120_000 });
   assert.equal(await opened.text('#step'), `${STEPS} of ${STEPS}`);
 
