@@ -228,7 +228,11 @@ impl Page {
             }
             Update::Estimated { problems, estimate } => {
                 self.problems.set(problems);
-                self.estimate.set(estimate.map(|estimate| *estimate));
+                let estimate = estimate.map(|estimate| *estimate);
+                // What is the same is not said again.
+                if self.estimate.with_untracked(|before| *before != estimate) {
+                    self.estimate.set(estimate);
+                }
             }
             Update::Stored(stored) => self.stored.set(stored),
             Update::Answer(_) | Update::Packed(_) => {}
