@@ -264,7 +264,11 @@ impl Page {
             Update::Examples(examples) => self.talk.show(examples),
             Update::Estimated { problems, estimate } => {
                 self.problems.set(problems);
-                self.estimate.set(estimate.map(|estimate| *estimate));
+                let estimate = estimate.map(|estimate| *estimate);
+                // What is the same is not said again.
+                if self.estimate.with_untracked(|before| *before != estimate) {
+                    self.estimate.set(estimate);
+                }
             }
             Update::Stored(stored) => {
                 // The promise is asked for once there is something to lose.
