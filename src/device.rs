@@ -4,7 +4,7 @@
 mod browser;
 
 #[cfg(all(feature = "webgpu", target_arch = "wasm32"))]
-pub use browser::acquire;
+pub use browser::{Limits, acquire};
 
 use crate::{Error, Result};
 use burn::tensor::{Device, DeviceType};
@@ -106,6 +106,24 @@ fn locate(name: &str) -> Result<Located> {
     })
 }
 
+/// Bytes that a program may use on the device of that name, where the platform bounds them.
+pub fn memory_limit(name: &str) -> Option<u64> {
+    // A 32-bit address space, whatever the machine has.
+    (cfg!(target_arch = "wasm32") && name == "cpu").then_some(1 << 32)
+}
+
+/// Bytes of the largest tensor that a device takes, where it says so beforehand: a browser's GPU does.
+#[cfg(all(feature = "webgpu", target_arch = "wasm32"))]
+pub fn max_tensor_bytes(device: &Device) -> Option<u64> {
+    browser::max_tensor_bytes(device)
+}
+
+/// Bytes of the largest tensor that a device takes, where it says so beforehand: a browser's GPU does.
+#[cfg(not(all(feature = "webgpu", target_arch = "wasm32")))]
+pub fn max_tensor_bytes(_: &Device) -> Option<u64> {
+    None
+}
+
 /// Every device of every backend in this build, the best first.
 pub fn list() -> Vec<DeviceInfo> {
     let mut infos = Vec::new();
@@ -140,7 +158,7 @@ fn is_sound(devices: &DeviceType, device: &Device) -> bool {
     !(matches!(devices, DeviceType::Vulkan) && is_software())
 }
 
-#[cfg(not(feature = "vulkan"))]
+#[cfg(not(any(feature = "vulkan", all(feature = "webgpu", target_arch = "wasm32"))))]
 fn is_sound(_: &DeviceType, _: &Device) -> bool {
     true
 }

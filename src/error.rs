@@ -99,6 +99,27 @@ impl Error {
         }
     }
 
+    /// The same with file names instead of the keys in and beside the model `key`: `model.safetensors` for
+    /// `models/one/model.safetensors`, `one.gguf` for `models/one.gguf`.
+    pub fn without_folder(self, key: &str) -> Self {
+        let parent = key.rsplit_once('/').map_or("", |(parent, _)| parent);
+        let short = |text: String| {
+            let text = text.replace(&format!("{key}/"), "");
+            if parent.is_empty() { text } else { text.replace(&format!("{parent}/"), "") }
+        };
+        match self {
+            Self::Input { place, problem, expected } => {
+                Self::Input { place: short(place), problem, expected }
+            }
+            Self::Inputs(several) => {
+                Self::Inputs(several.into_iter().map(|error| error.without_folder(key)).collect())
+            }
+            Self::Unsupported { what, supported } => Self::Unsupported { what: short(what), supported },
+            Self::Io { action, path, source } => Self::Io { action, path: short(path), source },
+            other => other,
+        }
+    }
+
     /// 2 where the user's input is at fault, 1 otherwise.
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -145,6 +166,17 @@ fn join_lines(errors: &[Error]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_models_key_is_shown_as_its_file() {
+        let shown = |key: &str, place: &str| Error::input(place, "p", "e").without_folder(key).to_string();
+        let key = "models/one";
+        assert_eq!(shown(key, "models/one/config.json"), "config.json: p; expected e");
+        assert_eq!(shown(key, "models/one"), "one: p; expected e");
+        assert_eq!(shown("models/x.gguf", "models/x.gguf, tensor a"), "x.gguf, tensor a: p; expected e");
+        let several = Error::Inputs(vec![Error::input("models/one/a", "p", "e")]);
+        assert_eq!(several.without_folder(key).to_string(), "a: p; expected e");
+    }
 
     #[test]
     fn what_the_user_can_mend_is_exit_code_2() {

@@ -32,11 +32,15 @@ pub mod objectives;
 pub mod protocol;
 pub mod curves;
 #[cfg(feature = "engine")]
+pub mod hub;
+#[cfg(feature = "engine")]
 pub mod eval;
 #[cfg(feature = "engine")]
 pub mod train;
 #[cfg(feature = "engine")]
 pub mod export;
+#[cfg(feature = "engine")]
+pub mod estimate;
 #[cfg(feature = "engine")]
 pub mod session;
 #[cfg(all(feature = "engine", not(target_arch = "wasm32")))]

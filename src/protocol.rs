@@ -2,16 +2,22 @@
 //! and files. Field names are those of `metrics.jsonl`.
 
 mod command;
+mod estimate;
+mod hub;
+mod lines;
 mod report;
 mod sign;
 mod update;
 
-pub use command::{Command, Prompt, Request, Turn, Voice};
-pub use report::{HeldOutReport, LengthBucket, Place, Report, SameContent, TokenReport};
+pub use command::{Command, Parcel, Prompt, Request, Turn, Voice};
+pub use estimate::{Advice, Estimate, Memory, RateFrom, SettingProblem, TimeEstimate};
+pub use hub::{FoundModel, HubAccess};
+pub use report::{Column, HeldOutReport, LengthBucket, Place, Report, SameContent, TokenReport};
 pub use sign::{Sign, SignKind};
 pub use update::{
-    Answer, DataView, DeviceView, Figures, ModelCard, Reply, ShownRow, ShownToken, Stored, StoredFile,
-    StoredRun, Trained, Update,
+    Answer, BadRow, DataView, DeviceLimits, DeviceView, Example, Examples, Figures, ModelCard, Reply,
+    Returned, ShownField, ShownRow, ShownToken, SourceChange, Stored, StoredFile, StoredRun, Trained,
+    Unfinished, Update,
 };
 
 use serde::{Deserialize, Serialize};
@@ -45,6 +51,8 @@ pub enum Event {
     },
     /// The rows were read: what is wrong with them, what is kept, how long they are.
     Data(Box<Report>),
+    /// What the run will need, before the model is loaded.
+    Estimate(Box<Estimate>),
     /// An optimizer step is done.
     Step(StepMetrics),
     /// Held-out rows were evaluated.

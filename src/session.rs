@@ -13,15 +13,18 @@ pub use rows::{Checked, DataFile, Prepared, check, prepare};
 pub use template_time::stop_template_clock;
 
 use crate::config::Run;
+use crate::data::Encoded;
 use crate::data::batches::{BatchPlan, Batches};
 use crate::data::check::Part;
 use crate::device;
+use crate::estimate::{Kernels, Known, Rate, RowSize, estimate};
 use crate::eval::{self, Choices, HeldOut};
 use crate::methods::MethodConfig;
-use crate::models::{ADAPTER_CONFIG, Adapter, CausalLm};
+use crate::models::{ADAPTER_CONFIG, Adapter, CausalLm, Spec};
 use crate::objectives::Trainee;
 use crate::objectives::sft::{Sft, SftOptions};
-use crate::protocol::{Control, EvalMetrics, Event, TrainSummary};
+use crate::ops;
+use crate::protocol::{Control, Estimate, EvalMetrics, Event, TrainSummary};
 use crate::store::Store;
 use crate::store::model_files::ModelFiles;
 use crate::tokenizer::Tokenizer;
@@ -106,6 +109,7 @@ async fn train_with<M: Store, O: Store>(
     if start == Start::Fresh || store.size(RUN_FILE).await?.is_none() {
         refuse_used_folder(store).await?;
     }
+    emit(Event::Estimate(Box::new(foresee(run, files, &rows).await?)));
     let is_continued = adapter.is_some();
     let mut model = load_model(&run.device, files, adapter, emit).await?;
     if !is_continued {
@@ -141,6 +145,23 @@ async fn train_with<M: Store, O: Store>(
     };
     export::save_result(&trainee.model, run, files, tokenizer, store, emit).await?;
     Ok(summary)
+}
+
+/// What the run needs; the device's speed is that of a matrix product.
+async fn foresee<S: Store>(run: &Run, files: &ModelFiles<'_, S>, rows: &Prepared) -> Result<Estimate> {
+    let spec = Spec::from_config(files.config())?;
+    let sizes = |rows: &[Encoded]| rows.iter().map(RowSize::of).collect::<Vec<_>>();
+    let (train, held_out) = (sizes(&rows.train), sizes(&rows.held_out));
+    let rate = ops::product_rate(&device::open(&run.device)?).await?;
+    let known = Known {
+        spec: &spec,
+        rows: &train,
+        held_out: Some(&held_out),
+        kernels: Kernels::of(&run.device),
+        rate: Some(Rate::of_product(rate)),
+        limit_bytes: device::memory_limit(&run.device),
+    };
+    estimate(known, run)
 }
 
 /// Refuses to begin a run in a folder that holds another run, a model or an adapter: what a run leaves there

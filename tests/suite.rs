@@ -12,12 +12,24 @@ mod cli_models;
 mod cli_talk;
 #[path = "suite/data.rs"]
 mod data;
+#[path = "suite/data_columns.rs"]
+mod data_columns;
+#[path = "suite/data_problems.rs"]
+mod data_problems;
+#[path = "suite/data_report.rs"]
+mod data_report;
 #[path = "suite/encode.rs"]
 mod encode;
+#[path = "suite/estimate.rs"]
+mod estimate;
 #[path = "suite/foreign_tokens.rs"]
 mod foreign_tokens;
+#[path = "suite/home.rs"]
+mod home;
 #[path = "suite/live.rs"]
 mod live;
+#[path = "suite/live_views.rs"]
+mod live_views;
 #[path = "suite/load.rs"]
 mod load;
 #[path = "suite/models.rs"]
@@ -38,3 +50,5 @@ mod support;
 mod template_time;
 #[path = "suite/tokenizer.rs"]
 mod tokenizer;
+#[path = "suite/words.rs"]
+mod words;

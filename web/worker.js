@@ -1,19 +1,42 @@
-// Starts the worker's wasm and tells the page how far its download is.
-import init from './attune-worker.js';
+// Chooses where to compute, starts the wasm that can, and tells the page how far its download is.
+import { hasGpu } from './built.js';
 
 const tell = reply => postMessage([JSON.stringify(reply)]);
+
+const asked = new URL(location.href).searchParams;
+
+// What a promise ends with is heard by nobody; a fault that nobody hears would look like work without end.
+addEventListener('unhandledrejection', ({ reason }) => setTimeout(() => { throw reason; }));
 
 // One page at a time: two would write to the same runs. A page that was just closed needs a moment to let go.
 async function alone() {
   await new Promise((held, refused) => {
     const kept = () => { held(); return new Promise(() => {}); };
     navigator.locks.request('attune', { signal: AbortSignal.timeout(3000) }, kept).catch(refused);
-  }).catch(() => { throw new Error('attune is open in another tab of this browser; go on there, or close it and reload this one'); });
+  }).catch(() => { throw new Error('attune is open in another tab of this browser; go on there, or close it and start the worker again'); });
+}
+
+// Why the GPU is left alone; undefined where it is to be tried.
+async function whyNoGpu() {
+  if (asked.get('device') === 'cpu') return asked.get('because') ?? 'the CPU was asked for';
+  if (!hasGpu) return 'this page was built without WebGPU';
+  if (!navigator.gpu) return 'this browser has no WebGPU';
+  // As the worker will ask for it.
+  const adapter = await navigator.gpu.requestAdapter({ powerPreference: 'high-performance' });
+  if (!adapter) return 'this browser has WebGPU but gives no GPU';
+  const { vendor, architecture, description, isFallbackAdapter } = adapter.info ?? {};
+  globalThis.gpuName = [vendor, architecture, description].filter(Boolean).join(' ');
+  const isProgram = isFallbackAdapter || adapter.isFallbackAdapter || /swiftshader|llvmpipe|lavapipe|basic render/i.test(gpuName);
+  if (isProgram && asked.get('device') !== 'webgpu') return 'the only GPU here is a program on the CPU, slower than the CPU itself';
 }
 
 async function load() {
   await alone();
-  const response = await fetch(new URL('./attune-worker_bg.wasm', import.meta.url));
+  // Read by the worker's code.
+  globalThis.whyNoGpu = await whyNoGpu();
+  const name = globalThis.whyNoGpu ? 'attune-worker' : 'attune-worker-gpu';
+  const { default: init } = await import(`./${name}.js`);
+  const response = await fetch(new URL(`./${name}_bg.wasm`, import.meta.url));
   if (!response.ok) throw new Error(`the worker's code could not be fetched: status ${response.status}`);
   // A compressed answer's length says nothing about what is read; the server names the real one beside it.
   const total = Number(response.headers.get('x-uncompressed-length') ?? (response.headers.has('content-encoding') ? 0 : response.headers.get('content-length')));
@@ -24,9 +47,11 @@ async function load() {
       tell({ reply: 'loading', done, total });
       out.enqueue(chunk);
     },
+    flush: () => tell({ reply: 'loading', done, total: done }),
   });
   const headers = { 'content-type': 'application/wasm' };
   await init({ module_or_path: new Response(response.body.pipeThrough(count), { headers }) });
+  new BroadcastChannel('attune-code').postMessage(`${name}_bg.wasm`);
 }
 
 load().catch(error => tell({ reply: 'failed', message: error.message, is_stop: false }));

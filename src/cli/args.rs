@@ -59,23 +59,18 @@ fn flag(setting: &'static Setting, defaults: &toml::Table) -> Arg {
         })
 }
 
-/// The type without `Option<…>`: an optional setting is one that need not be given.
-fn inner_kind(setting: &Setting) -> &'static str {
-    setting.kind.strip_prefix("Option<").and_then(|kind| kind.strip_suffix('>')).unwrap_or(setting.kind)
-}
-
 /// A list's flag may be given several times.
 fn is_list(setting: &Setting) -> bool {
     setting.kind == "Vec<String>"
 }
 
 fn is_number(setting: &Setting) -> bool {
-    matches!(inner_kind(setting), "f64" | "usize" | "u64")
+    matches!(setting.inner_kind(), "f64" | "usize" | "u64")
 }
 
 /// How a flag's text becomes a value of the run file, by the setting's type.
 fn value_of(setting: &Setting) -> (&'static str, ValueParser) {
-    match inner_kind(setting) {
+    match setting.inner_kind() {
         "f64" => ("NUMBER", ValueParser::new(number)),
         "usize" | "u64" => ("N", ValueParser::new(whole_number)),
         "TargetModules" => ("NAMES", ValueParser::new(text)),
@@ -84,6 +79,7 @@ fn value_of(setting: &Setting) -> (&'static str, ValueParser) {
             ("TEXT", ValueParser::new(one))
         }
         "Vec<String>" => ("NAMES", ValueParser::new(list)),
+        "Columns" => ("FIELD=COLUMN,…", ValueParser::new(columns)),
         "String" if setting.section == "data" || matches!(setting.name, "adapter" | "out") => {
             ("PATH", ValueParser::new(text))
         }
@@ -109,6 +105,17 @@ fn whole_number(given: &str) -> Result<toml::Value, String> {
 fn list(given: &str) -> Result<toml::Value, String> {
     let items = given.split(',').map(str::trim).filter(|item| !item.is_empty());
     Ok(toml::Value::Array(items.map(|item| toml::Value::String(item.into())).collect()))
+}
+
+fn columns(given: &str) -> Result<toml::Value, String> {
+    let pair = |pair: &str| {
+        let (field, column) = pair.split_once('=')?;
+        Some((field.trim().to_string(), toml::Value::String(column.trim().into())))
+    };
+    let pairs: Option<toml::Table> = given.split(',').map(pair).collect();
+    pairs
+        .map(toml::Value::Table)
+        .ok_or_else(|| "expected pairs such as prompt=question,completion=answer".into())
 }
 
 fn one(given: &str) -> Result<toml::Value, String> {

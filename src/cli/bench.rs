@@ -5,7 +5,7 @@ use super::{args, open, paint, required, run_file};
 use attune::config::{self, Run, Setting};
 use attune::data::Encoded;
 use attune::models::Pass;
-use attune::protocol::{Control, Event};
+use attune::protocol::{Control, Estimate, Event};
 use attune::session::{self, Prepared, Work};
 use attune::store::memory::MemoryStore;
 use attune::train::Start;
@@ -23,7 +23,8 @@ const CLEAR_REFS: &str = "/proc/self/clear_refs";
 pub fn step_command(command: Command) -> Result<Command> {
     let command = command.about("Time training steps on random tokens").hide(true);
     let command = command.arg(count("batch", "1")).arg(count("seq", "128"));
-    common(command.arg(count("steps", "5")).arg(count("warmup", "1")).arg(args::method_flag()))
+    let command = command.arg(count("steps", "5")).arg(count("warmup", "1")).arg(args::method_flag());
+    Ok(args::add_flags(command, &step_settings(), &run_file::defaults()?))
 }
 
 /// The arguments of `bench-generate`.
@@ -45,12 +46,27 @@ fn settings() -> Vec<&'static Setting> {
     config::table().filter(|setting| ["model", "device"].contains(&setting.key().as_str())).collect()
 }
 
+/// What changes a step's time and memory.
+fn step_settings() -> Vec<&'static Setting> {
+    let keys = [
+        "model",
+        "device",
+        "method.rank",
+        "method.dropout",
+        "method.target_modules",
+        "train.optimizer",
+        "train.gradient_accumulation_steps",
+        "train.gradient_checkpointing",
+    ];
+    config::table().filter(|setting| keys.contains(&setting.key().as_str())).collect()
+}
+
 fn number(matches: &ArgMatches, name: &str) -> Result<usize> {
     required::<u16>(matches, name).map(|&n| usize::from(n))
 }
 
-fn run_of(matches: &ArgMatches) -> Result<Run> {
-    let flags = args::given(matches, &settings());
+fn run_of(matches: &ArgMatches, settings: &[&'static Setting]) -> Result<Run> {
+    let flags = args::given(matches, settings);
     let method = matches.try_get_one::<String>("method").ok().flatten().map(String::as_str);
     run_file::assemble(&run_file::Sources { flags, method, ..run_file::Sources::default() })
 }
@@ -59,7 +75,7 @@ fn run_of(matches: &ArgMatches) -> Result<Run> {
 pub fn run_step(matches: &ArgMatches) -> Result<()> {
     let (batch, seq) = (number(matches, "batch")?, number(matches, "seq")?);
     let (steps, warmup) = (number(matches, "steps")?, number(matches, "warmup")?);
-    let mut run = run_of(matches)?;
+    let mut run = run_of(matches, &step_settings())?;
     run.data.path = Some("random".into());
     run.data.max_length = seq;
     run.train.batch_size = batch;
@@ -72,17 +88,21 @@ pub fn run_step(matches: &ArgMatches) -> Result<()> {
         loss_weights: std::iter::once(0.0).chain(std::iter::repeat(1.0)).take(seq).collect(),
         truncated: false,
     };
-    let train = (0..(batch * (warmup + steps)) as u64).map(row).collect();
+    let n_rows = batch * (warmup + steps) * run.train.gradient_accumulation_steps;
+    let train = (0..n_rows as u64).map(row).collect();
     let rows = Prepared { train, held_out: Vec::new(), choices: None, prompts: Vec::new() };
-    let (mut rates, mut losses) = (Vec::new(), Vec::new());
+    let (mut rates, mut losses, mut work) = (Vec::new(), Vec::new(), Measured::default());
     let store = MemoryStore::new();
-    let work = Work { run: &run, files: &files, tokenizer: &tokenizer, adapter: None, store: &store };
-    native::block_on(session::train(work, rows, Start::Fresh, &mut |event| {
+    let job = Work { run: &run, files: &files, tokenizer: &tokenizer, adapter: None, store: &store };
+    native::block_on(session::train(job, rows, Start::Fresh, &mut |event| {
         match event {
             // Loading is all that has progress: what comes after it is the work.
             Event::Progress { .. } => forget_peak(),
+            Event::Estimate(estimate) => work.estimate = Some(estimate),
             Event::Step(step) => {
                 losses.push(step.loss);
+                // Saving comes after the last step: here it would be into memory.
+                work.peak_rss_mib = peak_rss_mib();
                 if step.step > warmup {
                     rates.push(step.tokens_per_sec);
                 }
@@ -91,7 +111,7 @@ pub fn run_step(matches: &ArgMatches) -> Result<()> {
         }
         Control::Continue
     }))?;
-    print("train", &rates, Some(&losses));
+    print("train", &rates, Some(&losses), &work);
     Ok(())
 }
 
@@ -99,7 +119,7 @@ pub fn run_step(matches: &ArgMatches) -> Result<()> {
 pub fn run_generate(matches: &ArgMatches) -> Result<()> {
     let (n_prompt, n_new) = (number(matches, "prompt-tokens")?.max(1), number(matches, "new-tokens")?.max(1));
     let (steps, warmup) = (number(matches, "steps")?, number(matches, "warmup")?);
-    let run = run_of(matches)?;
+    let run = run_of(matches, &settings())?;
     let opened = open::model(&run.model, &mut Progress::for_people(Json::Yes))?;
     let files = opened.files()?;
     let tokenizer = session::tokenizer_of(&files)?;
@@ -122,7 +142,7 @@ pub fn run_generate(matches: &ArgMatches) -> Result<()> {
             rates.push(n_new as f64 / began.elapsed().as_secs_f64());
         }
     }
-    print("generate", &rates, None);
+    print("generate", &rates, None, &Measured { peak_rss_mib: peak_rss_mib(), estimate: None });
     Ok(())
 }
 
@@ -131,14 +151,22 @@ fn random_ids(seed: u64, n: usize, vocab_size: usize) -> Vec<u32> {
     (0..n).map(|_| rng.random_range(0..vocab_size as u32)).collect()
 }
 
-fn print(case: &str, rates: &[f64], losses: Option<&[f64]>) {
+/// Memory of the work itself, and what was foretold.
+#[derive(Default)]
+struct Measured {
+    peak_rss_mib: Option<f64>,
+    estimate: Option<Box<Estimate>>,
+}
+
+fn print(case: &str, rates: &[f64], losses: Option<&[f64]>, work: &Measured) {
     paint::line(
         &serde_json::json!({
             "case": case,
             "tokens_per_sec": rates,
             "peak_rss_mib": larger(*earlier_peak(), peak_rss_mib()),
-            "work_peak_rss_mib": peak_rss_mib(),
+            "work_peak_rss_mib": work.peak_rss_mib,
             "loss": losses,
+            "estimate": work.estimate,
         })
         .to_string(),
     );

@@ -1,7 +1,7 @@
 //! Events for the reader at hand: JSON lines for a program, bars on a terminal, plain lines in a log.
 
 use super::paint;
-use attune::protocol::{EvalMetrics, Event, Sample, StepMetrics, TrainSummary};
+use attune::protocol::{Estimate, Event, Sample, StepMetrics, TrainSummary};
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -65,8 +65,9 @@ impl Progress {
             Event::Progress { task, done, total } => self.progress(task, *done, *total),
             Event::Note { message } => self.say(message),
             Event::Data(report) => self.say(report.to_string().trim_end()),
+            Event::Estimate(estimate) => self.say(&estimate_text(estimate)),
             Event::Step(step) => self.step(step),
-            Event::Eval(eval) => self.say(&eval_line(eval)),
+            Event::Eval(eval) => self.say(&eval.to_string()),
             Event::Sample(sample) => self.say(&sample_text(sample)),
             Event::Sign(sign) => self.say(&format!("note: {sign}")),
             Event::Checkpoint { step, path, best } => {
@@ -139,16 +140,12 @@ impl Progress {
             step.total_steps - step.step.min(step.total_steps),
             since.elapsed(),
         );
-        let figures = format!("loss {:.4}  {:.0} tokens/s", step.loss, step.tokens_per_sec);
         if self.audience == Audience::Terminal {
             let bar = self.bar_for("training", step.total_steps as u64, "{wide_bar} {pos}/{len}  {msg}");
             bar.set_position(step.step as u64);
-            bar.set_message(format!("{figures}  {left}"));
+            bar.set_message(format!("loss {:.4}  {:.0} tokens/s  {left}", step.loss, step.tokens_per_sec));
         } else if ends || self.due() {
-            eprintln!(
-                "step {}/{}  epoch {:.2}  {figures}  lr {:.2e}  grad norm {:.3}  {left}",
-                step.step, step.total_steps, step.epoch, step.lr, step.grad_norm
-            );
+            eprintln!("{step}  {left}");
         }
     }
 
@@ -214,20 +211,6 @@ fn progress_line(task: &str, done: u64, total: u64) -> String {
     }
 }
 
-fn eval_line(eval: &EvalMetrics) -> String {
-    let accuracy = eval
-        .eval_accuracy
-        .map_or_else(String::new, |accuracy| format!(", accuracy {:.1} %", 100.0 * accuracy));
-    format!(
-        "step {}: held-out loss {:.4}, perplexity {:.3}, token accuracy {:.1} % of {}{accuracy}",
-        eval.step,
-        eval.eval_loss,
-        eval.eval_perplexity,
-        100.0 * eval.eval_token_accuracy,
-        eval.n_targets
-    )
-}
-
 /// Prompt and answer, each shortened to what a terminal has room for.
 fn sample_text(sample: &Sample) -> String {
     let line = |text: &str| {
@@ -252,6 +235,24 @@ fn summary_text(summary: &TrainSummary) -> String {
         grouped(summary.trainable_params),
         grouped(summary.total_params)
     )
+}
+
+/// `needs about 1.85 GB at its peak (weights 538 MB, …); about 4:09 for 100 steps`
+fn estimate_text(estimate: &Estimate) -> String {
+    let mut parts = estimate.memory.parts();
+    parts.sort_by_key(|(_, n_bytes)| std::cmp::Reverse(*n_bytes));
+    let shown = parts.iter().filter(|(_, n_bytes)| *n_bytes >= estimate.peak_bytes / 50);
+    let shown: Vec<String> = shown.map(|(name, n_bytes)| format!("{name} {}", bytes(*n_bytes))).collect();
+    let memory = format!("needs about {} of memory ({})", bytes(estimate.peak_bytes), shown.join(", "));
+    match &estimate.time {
+        Some(time) => format!("{memory}; about {} for {} steps", clock(time.secs), grouped(time.total_steps)),
+        None => memory,
+    }
+}
+
+/// `1.85 GB`, `98 MB`
+fn bytes(n: u64) -> String {
+    if n >= 1_000_000_000 { format!("{:.2} GB", n as f64 / 1e9) } else { format!("{:.0} MB", n as f64 / 1e6) }
 }
 
 /// `1,234,567`

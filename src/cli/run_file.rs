@@ -56,10 +56,10 @@ pub fn assemble(sources: &Sources<'_>) -> Result<Run> {
     if let Some((name, text)) = sources.file {
         leaves.extend(file_leaves(name, text)?);
     }
+    let file_kind = kind_of(&leaves).unwrap_or_else(|| DEFAULT_METHOD.into());
     // Settings of a method that is not used any more would be refused as unknown.
     if sources.method.is_some() {
-        let file_kind = kind_of(&leaves);
-        if sources.method != Some(file_kind.as_deref().unwrap_or(DEFAULT_METHOD)) {
+        if sources.method != Some(file_kind.as_str()) {
             leaves.retain(|leaf| leaf.section != "method");
         }
         leaves.retain(|leaf| leaf.key() != "method.kind");
@@ -80,6 +80,9 @@ pub fn assemble(sources: &Sources<'_>) -> Result<Run> {
         }
     }
     let kind = kind_of(&leaves).unwrap_or_else(|| DEFAULT_METHOD.into());
+    if let Some(file) = sources.file.filter(|_| kind != file_kind) {
+        drop_default_learning_rate(file, &file_kind, &mut leaves);
+    }
     problems.extend(leaves.iter().filter_map(|leaf| problem_of(leaf, &kind)));
     Error::all(problems)?;
 
@@ -91,6 +94,22 @@ pub fn assemble(sources: &Sources<'_>) -> Result<Run> {
         Error::input("settings", message, "a run file as `attune train --print-config` writes it")
     })
 }
+
+/// A saved run file states the learning rate in force. Where that is the default of its own method, another method
+/// takes its own; one that was chosen stays.
+fn drop_default_learning_rate((name, text): (&str, &str), kind: &str, leaves: &mut Vec<Leaf>) {
+    let Ok(of_method) = read(toml::Table::from_iter([("method".to_string(), kind_table(kind))])) else {
+        return;
+    };
+    let default = of_method.method.default_learning_rate();
+    let Ok(Some(stated)) = toml::from_str::<Run>(text).map(|run| run.train.learning_rate) else { return };
+    if stated == default {
+        let place = format!("{name}:");
+        leaves.retain(|leaf| !(leaf.key() == LEARNING_RATE && leaf.place.starts_with(&place)));
+    }
+}
+
+const LEARNING_RATE: &str = "train.learning_rate";
 
 const DEFAULT_METHOD: &str = "lora";
 
@@ -211,7 +230,11 @@ fn problem_of(leaf: &Leaf, kind: &str) -> Option<Error> {
     );
     let message = read(alone).err()?;
     Some(match message.split_once(", expected ") {
-        Some((problem, expected)) => Error::input(&leaf.place, problem, expected),
+        // The words of an enum are better than any other.
+        Some((problem, expected)) if problem.starts_with("unknown variant") => {
+            Error::input(&leaf.place, problem, expected)
+        }
+        Some((problem, _)) => Error::input(&leaf.place, problem, setting.expects()),
         None => Error::input(&leaf.place, message, setting.doc),
     })
 }
@@ -288,6 +311,25 @@ mod tests {
     fn another_method_drops_the_files_settings_of_the_first() {
         let run = run("[method]\nkind = \"lora\"\nrank = 4\n", Some("full"), &[]).unwrap();
         assert!(matches!(run.method, MethodConfig::Full(_)));
+    }
+
+    #[test]
+    fn another_method_takes_its_own_learning_rate_unless_one_was_chosen() {
+        let lora = run("", None, &[]).unwrap();
+        let saved = |rate: f64| {
+            let mut run = lora.clone();
+            run.train.learning_rate = Some(rate);
+            run.to_toml().unwrap()
+        };
+        assert_eq!(run(&saved(2e-4), Some("full"), &[]).unwrap().learning_rate(), 2e-5, "LoRA's default");
+        assert_eq!(run(&saved(1e-3), Some("full"), &[]).unwrap().learning_rate(), 1e-3, "chosen");
+        assert_eq!(
+            run(&saved(2e-4), Some("lora"), &[]).unwrap().train.learning_rate,
+            Some(2e-4),
+            "the same method"
+        );
+        let set = run(&saved(2e-4), Some("full"), &["train.learning_rate=2e-4"]).unwrap();
+        assert_eq!(set.learning_rate(), 2e-4, "said with this command");
     }
 
     #[test]

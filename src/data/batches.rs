@@ -26,6 +26,29 @@ pub struct BatchPlan {
     pub pad_id: u32,
 }
 
+impl BatchPlan {
+    /// Rows of each sequence, for rows of these lengths: one, or several that share it.
+    pub fn sequences(&self, lengths: &[usize]) -> Vec<Vec<usize>> {
+        if self.packing {
+            best_fit_decreasing(lengths, self.max_length)
+        } else {
+            (0..lengths.len()).map(|row| vec![row]).collect()
+        }
+    }
+
+    /// The order of `n_sequences` in an epoch, counted from 0.
+    pub fn epoch_order(&self, n_sequences: usize, epoch: usize) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..n_sequences).collect();
+        if self.shuffle {
+            // One generator for each seed, one stream of it for each epoch: no epoch depends on another.
+            let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+            rng.set_stream(epoch as u64);
+            order.shuffle(&mut rng);
+        }
+        order
+    }
+}
+
 /// All rows of a data set, served in batches.
 #[derive(Debug)]
 pub struct Batches {
@@ -67,12 +90,8 @@ impl Batches {
         {
             return Err(Error::Internal(format!("token id {id} does not fit 31 bits")));
         }
-        let sequences = if plan.packing {
-            let lengths: Vec<_> = rows.iter().map(|r| r.ids.len()).collect();
-            best_fit_decreasing(&lengths, plan.max_length)
-        } else {
-            (0..rows.len()).map(|row| vec![row]).collect()
-        };
+        let lengths: Vec<_> = rows.iter().map(|r| r.ids.len()).collect();
+        let sequences = plan.sequences(&lengths);
         Ok(Self { rows, sequences, plan, order: Mutex::new(None) })
     }
 
@@ -110,7 +129,7 @@ impl Batches {
     pub fn batch(&self, epoch: usize, index: usize) -> Batch {
         let mut cached = self.order.lock().unwrap_or_else(PoisonError::into_inner);
         if cached.as_ref().is_none_or(|(cached_epoch, _)| *cached_epoch != epoch) {
-            *cached = Some((epoch, self.epoch_order(epoch)));
+            *cached = Some((epoch, self.plan.epoch_order(self.sequences.len(), epoch)));
         }
         let order = cached.as_ref().map_or(&[][..], |(_, order)| order);
         let sequences: Vec<&[usize]> = order
@@ -120,17 +139,6 @@ impl Batches {
             .map(|&s| self.sequences[s].as_slice())
             .collect();
         self.collate(&sequences)
-    }
-
-    fn epoch_order(&self, epoch: usize) -> Vec<usize> {
-        let mut order: Vec<usize> = (0..self.sequences.len()).collect();
-        if self.plan.shuffle {
-            // One generator for each seed, one stream of it for each epoch: no epoch depends on another.
-            let mut rng = ChaCha8Rng::seed_from_u64(self.plan.seed);
-            rng.set_stream(epoch as u64);
-            order.shuffle(&mut rng);
-        }
-        order
     }
 
     /// Lays sequences side by side, padded on the right to a bucket.

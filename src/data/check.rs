@@ -59,6 +59,7 @@ impl Report {
             n_bad_rows: parts().map(|part| part.read.n_bad_rows).sum(),
             problems: problems.map(ToString::to_string).collect(),
             notes: parts().flat_map(|part| part.read.notes.clone()).collect(),
+            columns: train.read.columns.clone(),
             shape: train.read.shape,
             duplicates,
             overlap,
@@ -145,7 +146,7 @@ pub fn content_hash(content: &RowContent) -> [u8; 32] {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shape = self.shape.map_or(String::new(), |s| format!(" of shape {}", shapes::name(s)));
-        writeln!(f, "{} rows{shape}, {} bad", self.n_rows, self.n_bad_rows)?;
+        writeln!(f, "{}{shape}, {} bad", rows(self.n_rows), self.n_bad_rows)?;
         // A problem that is not shown cannot be mended.
         list(f, "problems", &self.problems, usize::MAX)?;
         list(f, "notes", &self.notes, LISTED)?;
@@ -155,7 +156,7 @@ impl fmt::Display for Report {
             tokens.fmt(f)?;
         }
         let Some(HeldOutReport { n_rows, tokens }) = &self.held_out else { return Ok(()) };
-        writeln!(f, "held out: {n_rows} rows")?;
+        writeln!(f, "held out: {}", rows(*n_rows))?;
         tokens.as_ref().map_or(Ok(()), |tokens| tokens.fmt(f))
     }
 }
@@ -182,6 +183,11 @@ impl fmt::Display for SameContent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} repeats {}", self.again, self.first)
     }
+}
+
+/// "1 row", "2 rows"
+fn rows(n: usize) -> String {
+    if n == 1 { "1 row".into() } else { format!("{n} rows") }
 }
 
 /// A heading with a count, and the first items; nothing where there are none.

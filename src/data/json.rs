@@ -63,8 +63,8 @@ fn read_object(bytes: &[u8], mut scanner: Scanner<'_>, out: &mut Collector<'_>) 
         return;
     };
     let is_row = match out.forced_shape() {
-        Shape::Auto => shapes::recognise(&object).is_some(),
-        shape => shapes::fields(shape).0.iter().all(|&f| object.contains_key(f)),
+        Shape::Auto => shapes::recognise(&out.mapping().apply(&object)).is_some(),
+        shape => shapes::fields(shape).0.iter().all(|&f| object.contains_key(out.mapping().column(f))),
     };
     if is_row {
         return out.record(line, &object, &[]);

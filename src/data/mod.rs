@@ -6,6 +6,7 @@ pub mod encode;
 mod turns;
 pub mod read;
 mod records;
+mod mapping;
 mod json;
 mod table;
 mod text;

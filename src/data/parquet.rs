@@ -3,7 +3,7 @@
 
 use super::columns::{CellProblem, Rows};
 use super::pages::{Budget, caught, is_too_much};
-use super::records::Collector;
+use super::records::{Collector, SEEN_VALUES};
 use super::shapes;
 use crate::config::Shape;
 use ::parquet::basic::{ConvertedType, Repetition, Type as PhysicalType};
@@ -60,28 +60,33 @@ pub(super) fn read(bytes: &[u8], max_bytes: u64, out: &mut Collector<'_>) {
 /// The columns a shape may use; reports those that are missing or of a type that no row can have.
 fn used_columns<'f>(file: &'f SerializedFileReader<Bytes>, out: &mut Collector<'_>) -> Option<Vec<&'f Type>> {
     let schema = file.metadata().file_metadata().schema();
-    let names: Map<String, Value> =
+    let own: Map<String, Value> =
         schema.get_fields().iter().map(|f| (f.name().to_string(), Value::Bool(true))).collect();
+    let names = out.mapping().apply(&own).into_owned();
     let shape = match out.forced_shape() {
         Shape::Auto => shapes::recognise(&names),
         shape => Some(shape).filter(|&s| shapes::fields(s).0.iter().all(|&f| names.contains_key(f))),
     };
     let Some(shape) = shape else {
-        let found = shapes::list_fields(names.keys()).replace("fields", "columns");
+        let found = shapes::list_fields(own.keys()).replace("fields", "columns");
         let expected = match out.forced_shape() {
             Shape::Auto => shapes::EXPECTED_FIELDS.to_string(),
-            shape => format!("the columns {}", shapes::fields(shape).0.join(", ")),
+            shape => {
+                let columns = shapes::fields(shape).0.iter().map(|field| out.mapping().column(field));
+                format!("the columns {}", columns.collect::<Vec<_>>().join(", "))
+            }
         };
+        see_first_rows(file, out);
         out.fault("", found, expected);
         return None;
     };
     let (required, optional) = shapes::fields(shape);
-    let (used, unused): (Vec<_>, Vec<_>) = schema
-        .get_fields()
-        .iter()
-        .map(|f| &**f)
-        .partition(|f| required.contains(&f.name()) || optional.contains(&f.name()));
+    let (used, unused): (Vec<_>, Vec<_>) =
+        schema.get_fields().iter().map(|f| &**f).partition(|f| {
+            required.iter().chain(optional).any(|field| out.mapping().column(field) == f.name())
+        });
     for field in unused {
+        out.see_column(field.name());
         out.note(format!("column `{}` is not used", field.name()));
     }
     let n_problems = out.n_problems();
@@ -95,6 +100,22 @@ fn used_columns<'f>(file: &'f SerializedFileReader<Bytes>, out: &mut Collector<'
         }
     }
     (out.n_problems() == n_problems).then_some(used)
+}
+
+/// Notes the columns and, where they can be read at little cost, their first values: something to choose from.
+fn see_first_rows(file: &SerializedFileReader<Bytes>, out: &mut Collector<'_>) {
+    const MAX_BYTES: u64 = 64 << 20;
+    let fields = file.metadata().file_metadata().schema().get_fields();
+    fields.iter().for_each(|field| out.see_column(field.name()));
+    let used: Vec<&Type> = fields.iter().map(|f| &**f).filter(|f| readable(f, 0).is_ok()).collect();
+    if file.num_row_groups() == 0 || unpacked_bytes(file, &used) > MAX_BYTES {
+        return;
+    }
+    let mut budget = Budget::new(MAX_BYTES);
+    let rows = caught(|| file.get_row_group(0)).and_then(|g| Rows::new(&*g, &used, MAX_BYTES, &mut budget));
+    for fields in rows.into_iter().flatten().take(SEEN_VALUES).flatten() {
+        out.see(&fields);
+    }
 }
 
 /// Whether [`Rows`] can read this type.
@@ -200,7 +221,7 @@ mod tests {
     }
 
     fn read_within(bytes: &[u8], shape: Shape, max_bytes: u64) -> RowsRead {
-        let mut out = Collector::new("x.parquet", shape);
+        let mut out = Collector::new("x.parquet", shape, None);
         read(bytes, max_bytes, &mut out);
         out.finish()
     }

@@ -2,8 +2,9 @@
 
 use super::records::{Collector, RowsRead};
 use super::{json, parquet, table, text};
-use crate::config::Shape;
+use crate::config::{Columns, Shape};
 use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 
 /// Most bytes a file may unpack to: bounds what a small gzip or Parquet file can claim, and keeps within the
@@ -54,11 +55,35 @@ impl Format {
 /// what the user insists on. Nothing is refused outright: every problem is in [`RowsRead::faults`] or
 /// [`RowsRead::problems`], and reading goes on behind a bad row where the format permits.
 pub fn read_rows(bytes: &[u8], name: &str, shape: Shape) -> RowsRead {
-    read_bounded(bytes, name, shape, MAX_UNPACKED_BYTES)
+    read_columns(bytes, name, shape, None)
 }
 
-fn read_bounded(bytes: &[u8], name: &str, shape: Shape, max_bytes: u64) -> RowsRead {
-    let mut out = Collector::new(name, shape);
+/// [`read_rows`], with a shape's fields read from the columns that `columns` names.
+pub fn read_columns(bytes: &[u8], name: &str, shape: Shape, columns: Option<&Columns>) -> RowsRead {
+    read_bounded(bytes, name, shape, columns, MAX_UNPACKED_BYTES)
+}
+
+/// The text of single lines, counted from 1, for showing what is wrong with them; none of a format without lines.
+/// Bytes that are no UTF-8 are replaced.
+pub fn raw_lines(bytes: &[u8], name: &str, wanted: &BTreeSet<usize>) -> BTreeMap<usize, String> {
+    let mut out = Collector::new(name, Shape::Auto, None);
+    let Some(bytes) = unpack(bytes, MAX_UNPACKED_BYTES, &mut out) else { return BTreeMap::new() };
+    if Format::detect(name, &bytes) == Some(Format::Parquet) {
+        return BTreeMap::new();
+    }
+    let lines = bytes.split(|&byte| byte == b'\n').enumerate().map(|(index, line)| (index + 1, line));
+    let wanted = lines.filter(|(line, _)| wanted.contains(line));
+    wanted.map(|(line, text)| (line, String::from_utf8_lossy(text).trim_end().to_owned())).collect()
+}
+
+fn read_bounded(
+    bytes: &[u8],
+    name: &str,
+    shape: Shape,
+    columns: Option<&Columns>,
+    max_bytes: u64,
+) -> RowsRead {
+    let mut out = Collector::new(name, shape, columns);
     if let Some(bytes) = unpack(bytes, max_bytes, &mut out) {
         let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&bytes);
         read_format(bytes, name, max_bytes, &mut out);
@@ -117,7 +142,7 @@ mod tests {
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
         gzip.write_all(&[b' '; 100_000]).unwrap();
         let gzip = gzip.finish().unwrap();
-        let read = read_bounded(&gzip, "bomb.jsonl.gz", Shape::Auto, 1000);
+        let read = read_bounded(&gzip, "bomb.jsonl.gz", Shape::Auto, None, 1000);
         let fault = read.faults[0].to_string();
         assert_eq!(
             fault,
@@ -128,7 +153,7 @@ mod tests {
     #[test]
     fn parquet_that_unpacks_to_too_much_is_refused() {
         let bytes = include_bytes!("../../tests/fixtures/data/chat.parquet");
-        let read = read_bounded(bytes, "chat.parquet", Shape::Auto, 10);
+        let read = read_bounded(bytes, "chat.parquet", Shape::Auto, None, 10);
         assert!(read.rows.is_empty());
         assert!(read.faults[0].to_string().contains("its columns unpack to"), "{:?}", read.faults);
     }

@@ -1,8 +1,10 @@
 //! Where every reader delivers its records: shapes are applied, problems placed and collected.
 
+use super::mapping::Mapping;
 use super::shapes::{self, FieldProblem};
 use super::{Place, Row};
-use crate::config::Shape;
+use crate::config::{Columns, Shape};
+use crate::protocol::Column;
 use crate::store::shortened;
 use crate::{Error, Result};
 use indexmap::IndexMap;
@@ -10,6 +12,12 @@ use serde_json::{Map, Value};
 
 /// How many fields a message names before it only counts.
 pub(super) const LISTED_FIELDS: usize = 20;
+
+/// Columns, records and values of a column that are noted, and letters of a value: something to choose from.
+const SEEN_COLUMNS: usize = 100;
+const SEEN_RECORDS: usize = 20;
+pub(super) const SEEN_VALUES: usize = 3;
+const SEEN_LETTERS: usize = 80;
 
 /// A data file after reading: usable rows, and everything that was wrong with the others.
 #[derive(Debug, Default)]
@@ -26,6 +34,8 @@ pub struct RowsRead {
     pub shape: Option<Shape>,
     /// Remarks that stop nothing, such as fields that are not used.
     pub notes: Vec<String>,
+    /// The file's own fields or columns, with their first values.
+    pub columns: Vec<Column>,
 }
 
 impl RowsRead {
@@ -44,16 +54,47 @@ pub(super) struct Collector<'a> {
     shape: Option<(Shape, usize)>,
     /// Unused field → line of its first appearance.
     unused: IndexMap<String, usize>,
+    mapping: Mapping,
+    /// Column → its first values.
+    seen: IndexMap<String, Vec<String>>,
+    n_seen: usize,
     read: RowsRead,
 }
 
 impl<'a> Collector<'a> {
-    /// `file` as messages should name it; `shape` as the user asked for it.
-    pub fn new(file: &'a str, shape: Shape) -> Self {
-        Self { file, forced: shape, shape: None, unused: IndexMap::new(), read: RowsRead::default() }
+    /// `file` as messages should name it; `shape` and `columns` as the user asked for them.
+    pub fn new(file: &'a str, shape: Shape, columns: Option<&Columns>) -> Self {
+        let mapping = Mapping::new(columns);
+        let forced = if shape == Shape::Auto { mapping.shape().unwrap_or(shape) } else { shape };
+        let (unused, seen) = (IndexMap::new(), IndexMap::new());
+        Self { file, forced, shape: None, unused, mapping, seen, n_seen: 0, read: RowsRead::default() }
     }
 
-    /// The shape the user asked for.
+    /// The names that fields have in this file.
+    pub fn mapping(&self) -> &Mapping {
+        &self.mapping
+    }
+
+    /// Notes that the file has this column.
+    pub fn see_column(&mut self, name: &str) {
+        if self.seen.len() < SEEN_COLUMNS && !self.seen.contains_key(name) {
+            self.seen.insert(name.to_owned(), Vec::new());
+        }
+    }
+
+    /// Notes a record's columns and values, as long as there are few.
+    pub fn see(&mut self, fields: &Map<String, Value>) {
+        for (name, value) in fields {
+            self.see_column(name);
+            let Some(values) = self.seen.get_mut(name).filter(|values| values.len() < SEEN_VALUES) else {
+                continue;
+            };
+            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            values.push(text.chars().take(SEEN_LETTERS).collect());
+        }
+    }
+
+    /// The shape the user asked for, or that the columns they named make.
     pub fn forced_shape(&self) -> Shape {
         self.forced
     }
@@ -97,8 +138,13 @@ impl<'a> Collector<'a> {
 
     /// A record of named fields. `columns` are a table's column names, empty where the format has none.
     pub fn record(&mut self, line: usize, fields: &Map<String, Value>, columns: &[String]) {
-        let Some(shape) = self.shape_of(line, fields) else { return };
-        let parsed = shapes::parse(fields, shape);
+        if self.n_seen < SEEN_RECORDS {
+            self.n_seen += 1;
+            self.see(fields);
+        }
+        let named = self.mapping.apply(fields);
+        let Some(shape) = self.shape_of(line, &named) else { return };
+        let parsed = shapes::parse(&named, shape);
         for field in parsed.unused {
             self.unused.entry(field).or_insert(line);
         }
@@ -110,8 +156,8 @@ impl<'a> Collector<'a> {
             Err(problems) => {
                 self.read.n_bad_rows += 1;
                 for FieldProblem { path, problem, expected } in problems {
-                    let at = locate(line, &path, columns);
-                    self.problem(&at, problem, expected);
+                    let at = locate(line, &self.mapping.path(&path), columns);
+                    self.problem(&at, self.mapping.words(&problem), self.mapping.words(&expected));
                 }
             }
         }
@@ -158,6 +204,8 @@ impl<'a> Collector<'a> {
             self.note(format!("{n_more} more fields are not used"));
         }
         self.read.shape = self.shape.map(|(shape, _)| shape);
+        let columns = self.seen.into_iter().map(|(name, values)| Column { name, values });
+        self.read.columns = columns.collect();
         self.read
     }
 }

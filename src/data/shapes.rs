@@ -8,11 +8,12 @@ use serde_json::{Map, Value};
 
 /// What to give when no shape fits, for messages.
 pub(super) const EXPECTED_FIELDS: &str = "`text`, `prompt` with `completion`, `instruction` with `output`, \
-     `conversations`, or `messages`; choose one with `shape` if the names are right";
+     `conversations`, or `messages`; choose one with `shape` if the names are right, or say with `columns` \
+     which column is which";
 
 /// In order of precedence: a row that fits several is the most structured of them. (The published Alpaca
 /// rows, for one, carry their rendered `text` as well.)
-const SHAPES: [Shape; 5] =
+pub(super) const SHAPES: [Shape; 5] =
     [Shape::Chat, Shape::Sharegpt, Shape::PromptCompletion, Shape::Alpaca, Shape::Text];
 
 /// Roles a chat template may meet. A misspelt role would silently lose its loss, so others are refused.

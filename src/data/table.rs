@@ -5,7 +5,7 @@
 //! it is an error of the line it stands in, and reading goes on with the next line. A quote inside an
 //! unquoted cell (`5" disk`) is an ordinary character.
 
-use super::records::Collector;
+use super::records::{Collector, SEEN_VALUES};
 use super::shapes;
 use crate::config::Shape;
 use crate::store::shortened;
@@ -19,7 +19,16 @@ pub(super) fn read(bytes: &[u8], delimiter: u8, out: &mut Collector<'_>) {
     }
     let mut parser = Parser { bytes, pos: 0, line: 1, delimiter };
     let Some(header) = parser.next() else { return };
-    let Some(columns) = columns(header, out) else { return };
+    let line = header.line;
+    let Some(columns) = names(header, out) else { return };
+    columns.iter().for_each(|name| out.see_column(name));
+    if !fits(&columns, line, out) {
+        let as_text = |cell: &Vec<u8>| Value::String(String::from_utf8_lossy(cell).into_owned());
+        for cells in parser.filter_map(|record| record.cells.ok()).take(SEEN_VALUES) {
+            out.see(&columns.iter().cloned().zip(cells.iter().map(as_text)).collect());
+        }
+        return;
+    }
     for record in parser {
         let cells = match record.cells {
             Ok(cells) => cells,
@@ -40,8 +49,8 @@ pub(super) fn read(bytes: &[u8], delimiter: u8, out: &mut Collector<'_>) {
     }
 }
 
-/// The header's names; reports a header in which no row could be right, once instead of in every row.
-fn columns(header: Record, out: &mut Collector<'_>) -> Option<Vec<String>> {
+/// The header's names.
+fn names(header: Record, out: &mut Collector<'_>) -> Option<Vec<String>> {
     let at = format!(":{}", header.line);
     let cells = match header.cells {
         Ok(cells) => cells,
@@ -76,21 +85,25 @@ fn columns(header: Record, out: &mut Collector<'_>) -> Option<Vec<String>> {
             }
         }
     }
+    Some(columns)
+}
+
+/// Whether rows under this header can be right; reports one in which none could, once instead of in every row.
+fn fits(columns: &[String], line: usize, out: &mut Collector<'_>) -> bool {
+    let at = format!(":{line}");
     let as_record: Map<String, Value> = columns.iter().map(|c| (c.clone(), Value::Bool(true))).collect();
     let found = shapes::list_fields(columns.iter()).replace("fields", "columns");
     match out.forced_shape() {
-        Shape::Auto if shapes::recognise(&as_record).is_none() => {
+        Shape::Auto if shapes::recognise(&out.mapping().apply(&as_record)).is_none() => {
             out.fault(&at, found, shapes::EXPECTED_FIELDS);
-            None
+            false
         }
         shape => {
-            let missing: Vec<_> =
-                shapes::fields(shape).0.iter().filter(|&&f| !as_record.contains_key(f)).collect();
-            if let Some(name) = missing.first() {
-                out.fault(&at, format!("has no column `{name}`; it {found}"), format!("a column `{name}`"));
-                return None;
-            }
-            Some(columns)
+            let mut needed =
+                shapes::fields(shape).0.iter().map(|field| out.mapping().column(field).to_owned());
+            let Some(name) = needed.find(|name| !as_record.contains_key(name)) else { return true };
+            out.fault(&at, format!("has no column `{name}`; it {found}"), format!("a column `{name}`"));
+            false
         }
     }
 }

@@ -1,23 +1,23 @@
 //! LoRA (2106.09685) with PEFT's initialisation, scaling and key names.
 
-use crate::config::settings;
+use crate::config::{Group, Look, settings};
 use serde::{Deserialize, Serialize};
 
 settings! {
     /// Low-rank adapters on linear layers: `y = x·W + (alpha / rank)·(dropout(x)·A)·B`.
     pub struct LoraConfig in "method" {
         /// Rank of the update (PEFT's `r`).
-        rank: usize = 8,
+        rank: usize = 8; Look::of(Group::Method).first(),
         /// Numerator of the scale alpha / rank (PEFT's `lora_alpha`, whose default is 8).
-        alpha: f64 = 16.0,
+        alpha: f64 = 16.0; Look::of(Group::Method).first(),
         /// Dropout on the adapter's input (PEFT's `lora_dropout`).
-        dropout: f64 = 0.0,
+        dropout: f64 = 0.0; Look::of(Group::Regularisation),
         /// Scale by alpha / √rank instead of alpha / rank (rsLoRA, 2312.03732; PEFT's `use_rslora`).
-        rslora: bool = false,
+        rslora: bool = false; Look::of(Group::Method).called("rsLoRA"),
         /// Linear layers that get an adapter: all-linear, or names as `q_proj,v_proj`, or a pattern in slashes as `/.*attn.*/`.
-        target_modules: TargetModules = TargetModules::AllLinear,
+        target_modules: TargetModules = TargetModules::AllLinear; Look::of(Group::Method).called("Layers with an adapter"),
         /// Further modules that are trained in full and saved with the adapter (PEFT's `modules_to_save`).
-        modules_to_save: Vec<String> = Vec::new(),
+        modules_to_save: Vec<String> = Vec::new(); Look::of(Group::Method).called("Modules trained in full"),
     }
 }
 

@@ -90,6 +90,11 @@ pub struct Names {
 /// `model_type`s that can be loaded.
 pub const SUPPORTED: &str = "llama (SmolLM2, Llama 3), qwen2, qwen3, gemma3_text, gpt2";
 
+/// Whether an architecture of this name can be loaded: a `model_type`, or GGUF's `general.architecture`.
+pub fn is_known_architecture(name: &str) -> bool {
+    matches!(name, "llama" | "qwen2" | "qwen3" | "gemma3_text" | "gemma3" | "gpt2")
+}
+
 impl Spec {
     /// Reads a `config.json`.
     pub fn from_config(config: &Value) -> Result<Self> {

@@ -1,8 +1,9 @@
 //! Which models are known and which of them are on this machine.
 
-use super::hub::{hub_folder, is_commit, read_manifest};
+use super::hub::{hub_folder, read_manifest};
 use super::models::{ALIASES, Alias, unknown};
 use super::{Events, FileStore, Hub, HubId, block_on, cache_dir};
+use crate::hub::is_commit;
 use crate::store::Store;
 use crate::{Error, Result};
 use serde::Serialize;

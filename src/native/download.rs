@@ -1,9 +1,9 @@
 //! Downloads of any size: resumed after a break, verified while streaming, in place only when whole.
 
 use super::atomic::{create_folder, durable_rename, io_error, parent};
-use super::git_blob::git_blob_id;
-use super::http::{Client, Failure, Get, header, without_secrets};
+use super::http::{Client, Failure, Get, header};
 use super::{Events, hex, human_bytes};
+use crate::hub::{Checksum, content_range, git_blob_id, without_secrets};
 use crate::protocol::Event;
 use crate::{Error, Result};
 use sha2::{Digest, Sha256};
@@ -30,15 +30,6 @@ pub(super) struct Download<'a> {
     pub checksum: Option<Checksum<'a>>,
     /// What progress events call it: "fetching model.safetensors".
     pub task: String,
-}
-
-/// What the publisher says about a file's bytes, in hexadecimal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Checksum<'a> {
-    /// SHA-256 of the bytes.
-    Sha256(&'a str),
-    /// git's name of them; for files that fit into memory.
-    GitBlob(&'a str),
 }
 
 impl Client {
@@ -236,17 +227,16 @@ impl Part {
         if let Some(size) = download.size.filter(|size| *size != self.len) {
             return Ok(Some(format!("{} bytes came; expected {size}", self.len)));
         }
-        let (kind, expected, found) = match download.checksum {
-            None => return Ok(None),
-            Some(Checksum::Sha256(expected)) => ("SHA-256", expected, hex(&self.hash.clone().finalize())),
-            Some(Checksum::GitBlob(expected)) => {
+        let Some(checksum) = download.checksum else { return Ok(None) };
+        let found = match checksum {
+            Checksum::Sha256(_) => hex(&self.hash.clone().finalize()),
+            Checksum::GitBlob(_) => {
                 let bytes =
                     std::fs::read(&self.path).map_err(|source| io_error("read", &self.path, source))?;
-                ("git blob", expected, git_blob_id(&bytes))
+                git_blob_id(&bytes)
             }
         };
-        let differs = !expected.eq_ignore_ascii_case(&found);
-        Ok(differs.then(|| format!("the checksum ({kind}) is {found}; expected {expected}")))
+        Ok(checksum.mismatch(&found))
     }
 
     fn finish(self, to: &Path) -> Result<()> {
@@ -290,14 +280,6 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
-}
-
-/// Start and, unless it is `*`, total of a `Content-Range` (RFC 9110, section 14.4).
-fn content_range(text: &str) -> Option<(u64, Option<u64>)> {
-    let (range, total) = text.trim().strip_prefix("bytes ")?.split_once('/')?;
-    let (start, _) = range.split_once('-')?;
-    let total = if total == "*" { None } else { Some(total.parse().ok()?) };
-    Some((start.trim().parse().ok()?, total))
 }
 
 /// Refuses what will not fit, before a byte is fetched.

@@ -1,6 +1,7 @@
 //! Requests by HTTP: what is retried, and what a refusal means for the user.
 
 use super::{Events, environment};
+use crate::hub::{self, Advice, Refusal, without_secrets};
 use crate::protocol::Event;
 use crate::{Error, Result};
 use std::io::Read;
@@ -26,10 +27,8 @@ pub(super) struct Get<'a> {
     pub url: &'a str,
     /// Header fields.
     pub headers: Vec<(&'static str, String)>,
-    /// What is expected where the server answers 401 or 403.
-    pub when_denied: &'static str,
-    /// What is expected where the server answers 404 or 410.
-    pub when_missing: &'static str,
+    /// What the user can do where the server refuses.
+    pub advice: Advice,
 }
 
 /// A short answer.
@@ -209,34 +208,9 @@ fn refusal(get: &Get, response: Response<Body>) -> Failure {
     let mut body = String::new();
     // Only to explain; the status alone decides.
     let _ = response.into_body().into_reader().take(ERROR_BODY_LIMIT).read_to_string(&mut body);
-    let explanation = explanation(&body).map_or_else(String::new, |text| format!(" ({text})"));
-    let problem = format!("the server answers {status}{explanation}");
-    let place = without_secrets(get.url);
-    match status.as_u16() {
-        408 | 425 | 429 | 500..=599 => Failure::Transient { problem, pause },
-        401 | 403 => Failure::Fatal(Error::input(place, problem, get.when_denied)),
-        404 | 410 => Failure::Fatal(Error::input(place, problem, get.when_missing)),
-        _ => Failure::Fatal(Error::Network { url: place, problem }),
-    }
-}
-
-/// The `error` or `message` of a JSON body. Pages meant for browsers are left out.
-fn explanation(body: &str) -> Option<String> {
-    let value: serde_json::Value = serde_json::from_str(body).ok()?;
-    let text = value.get("error").or_else(|| value.get("message"))?.as_str()?;
-    Some(text.chars().filter(|char| !char.is_control()).take(200).collect())
-}
-
-/// An address fit to be shown: user, password and query, which may hold a signature, are left out.
-pub(super) fn without_secrets(url: &str) -> String {
-    let url = url.split(['?', '#']).next().unwrap_or_default();
-    match url.split_once("://") {
-        Some((scheme, rest)) => {
-            let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-            let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-            format!("{scheme}://{host}{path}")
-        }
-        None => url.to_owned(),
+    match hub::refusal(get.url, status.as_u16(), &status.to_string(), &body, get.advice) {
+        Refusal::Transient(problem) => Failure::Transient { problem, pause },
+        Refusal::Final(error) => Failure::Fatal(error),
     }
 }
 
@@ -256,8 +230,7 @@ mod tests {
         Get {
             url,
             headers: vec![("authorization", "Bearer secret".to_owned())],
-            when_denied: "a token",
-            when_missing: "a name",
+            advice: Advice { when_denied: "a token", when_missing: "a name" },
         }
     }
 
@@ -324,11 +297,5 @@ mod tests {
             error.to_string().contains("check the address") && error.to_string().contains("3 attempts"),
             "{error}"
         );
-    }
-
-    #[test]
-    fn shown_addresses_hold_no_secrets() {
-        assert_eq!(without_secrets("https://u:p@host:8/a/b?sig=1#x"), "https://host:8/a/b");
-        assert_eq!(without_secrets("https://host"), "https://host");
     }
 }

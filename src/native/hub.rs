@@ -5,47 +5,30 @@
 
 use super::atomic::write_atomically;
 use super::download::Download;
-use super::files::check_key;
 use super::http::{Client, Get, is_switched_on};
 use super::models::wait_for;
 use super::{CachedFile, Events, ModelEntry, cache_dir, environment};
+use crate::hub::{
+    Advice, DEFAULT_ENDPOINT, DESCRIPTION_LIMIT, HubId, Listing, RemoteFile, is_commit, without_secrets,
+};
 use crate::protocol::Event;
 use crate::{Error, Result};
-use serde::Deserialize;
 use serde_json::Value;
-use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
-mod id;
 mod snapshot;
 mod token;
 
-pub use id::HubId;
-use snapshot::{MANIFEST, Manifest, RemoteFile, complete, is_whole, percent_encoded, reference};
-pub(super) use snapshot::{hub_folder, is_commit, read_manifest};
+use snapshot::{MANIFEST, Manifest, complete, is_whole, reference};
+pub(super) use snapshot::{hub_folder, read_manifest};
 use token::token;
 
-const DEFAULT_ENDPOINT: &str = "https://huggingface.co";
-/// Longest description of a repository, and longest shard index.
-const DESCRIPTION_LIMIT: u64 = 64 << 20;
-const CONFIG: &str = "config.json";
-/// What is fetched besides the weights, where it exists.
-const SIDE_FILES: [&str; 8] = [
-    CONFIG,
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template.jinja",
-    "chat_template.json",
-];
-const WEIGHTS: &str = "model.safetensors";
-const WEIGHTS_INDEX: &str = "model.safetensors.index.json";
-const WHEN_DENIED: &str = "an existing public model, or, for a private or gated one, its licence accepted on its page \
-                           and a token in HF_TOKEN; check owner and name too";
-const WHEN_MISSING: &str = "an existing model, file and revision; check owner, name and revision \
-                            (a local folder of that name does not exist either)";
+const ADVICE: Advice = Advice {
+    when_denied: "an existing public model, or, for a private or gated one, its licence accepted on its page and a \
+                  token in HF_TOKEN; check owner and name too",
+    when_missing: "an existing model, file and revision; check owner, name and revision (a local folder of that name \
+                   does not exist either)",
+};
 
 /// Judges a model by its `config.json`, before its weights are fetched.
 pub type Check<'a> = &'a dyn Fn(&Value) -> Result<()>;
@@ -101,11 +84,11 @@ impl Hub {
             Err(error) => return Err(error),
         };
         let _lock = wait_for(&home, events)?;
-        let path = match complete(&home, &description.sha, id) {
+        let path = match complete(&home, &description.commit, id) {
             Some(path) => path,
-            None => self.fetch_files(id, &description, &home.join(&description.sha), check, events)?,
+            None => self.fetch_files(id, &description, &home.join(&description.commit), check, events)?,
         };
-        write_atomically(&reference(&home, &id.revision), description.sha.as_bytes())?;
+        write_atomically(&reference(&home, &id.revision), description.commit.as_bytes())?;
         Ok(path)
     }
 
@@ -121,7 +104,7 @@ impl Hub {
         let files = self.choose(
             id,
             &description,
-            &home.join(&description.sha),
+            &home.join(&description.commit),
             &mut |found| {
                 config = Some(found);
                 Ok(())
@@ -141,38 +124,29 @@ impl Hub {
         })
     }
 
-    fn describe(&self, id: &HubId, events: Events) -> Result<Description> {
+    fn describe(&self, id: &HubId, events: Events) -> Result<Listing> {
         if self.is_offline {
             return Err(Error::Network {
                 url: self.endpoint.clone(),
                 problem: format!("HF_HUB_OFFLINE is set, and {}/{} is not in the cache", id.owner, id.name),
             });
         }
-        let revision = percent_encoded(&id.revision, "");
-        let url =
-            format!("{}/api/models/{}/{}/revision/{revision}?blobs=true", self.endpoint, id.owner, id.name);
+        let url = Listing::url(&self.endpoint, id);
         let reply = self.client.get(&self.get(&url), DESCRIPTION_LIMIT, events)?;
-        let malformed = |problem: String| Error::Network { url: super::http::without_secrets(&url), problem };
-        let description: Description = serde_json::from_slice(&reply.bytes)
-            .map_err(|error| malformed(format!("the answer does not describe a model: {error}")))?;
-        // It becomes a folder's name.
-        match is_commit(&description.sha) {
-            true => Ok(description),
-            false => Err(malformed(format!("{:?} is no commit", description.sha))),
-        }
+        Listing::parse(&reply.bytes).map_err(|problem| Error::Network { url: without_secrets(&url), problem })
     }
 
     fn fetch_files(
         &self,
         id: &HubId,
-        description: &Description,
+        listing: &Listing,
         folder: &Path,
         check: Check,
         events: Events,
     ) -> Result<PathBuf> {
-        let chosen = self.choose(id, description, folder, &mut |config| check(&config), events)?;
+        let chosen = self.choose(id, listing, folder, &mut |config| check(&config), events)?;
         for file in &chosen {
-            self.fetch_file(id, &description.sha, file, folder, events)?;
+            self.fetch_file(id, &listing.commit, file, folder, events)?;
         }
         if let Some(name) = &id.gguf {
             return Ok(folder.join(name));
@@ -188,36 +162,24 @@ impl Hub {
     fn choose(
         &self,
         id: &HubId,
-        description: &Description,
+        listing: &Listing,
         folder: &Path,
         judge: &mut dyn FnMut(Value) -> Result<()>,
         events: Events,
     ) -> Result<Vec<RemoteFile>> {
-        let files = description.files();
         if let Some(name) = &id.gguf {
-            let file = files
-                .get(name.as_str())
-                .ok_or_else(|| missing(id, &files, &format!("no {name}"), ".gguf"))?;
-            return Ok(vec![file.clone()]);
+            return Ok(vec![listing.gguf(id, name)?.clone()]);
         }
-        let config = files.get(CONFIG).ok_or_else(|| missing(id, &files, "no config.json", ".gguf"))?;
-        self.fetch_file(id, &description.sha, config, folder, events)?;
-        judge(read_json(&folder.join(CONFIG), "a model's configuration")?)?;
-        let mut chosen: Vec<&RemoteFile> = SIDE_FILES.iter().filter_map(|name| files.get(name)).collect();
-        if let Some(index) = files.get(WEIGHTS_INDEX) {
-            self.fetch_file(id, &description.sha, index, folder, events)?;
-            chosen.push(index);
-            for shard in shards(&folder.join(WEIGHTS_INDEX))? {
-                let file = files.get(shard.as_str());
-                chosen.push(file.ok_or_else(|| {
-                    missing(id, &files, &format!("no {shard}, which its index names"), ".safetensors")
-                })?);
-            }
-        } else {
-            let weights = files.get(WEIGHTS);
-            chosen.push(weights.ok_or_else(|| missing(id, &files, &format!("no {WEIGHTS}"), ".gguf"))?);
+        let config = listing.config(id)?;
+        self.fetch_file(id, &listing.commit, config, folder, events)?;
+        judge(read_json(&folder.join(&config.name), "a model's configuration")?)?;
+        let mut index = None;
+        if let Some(file) = listing.index() {
+            self.fetch_file(id, &listing.commit, file, folder, events)?;
+            let path = folder.join(&file.name);
+            index = Some(std::fs::read(&path).map_err(|source| Error::io("read", &path, source))?);
         }
-        Ok(chosen.into_iter().cloned().collect())
+        listing.of_folder(id, index.as_deref())
     }
 
     fn fetch_file(
@@ -228,14 +190,11 @@ impl Hub {
         folder: &Path,
         events: Events,
     ) -> Result<()> {
-        // The name comes from the hub: it must not lead out of the folder.
-        check_key(&file.name)?;
+        let url = file.url(&self.endpoint, id, commit)?;
         let to = folder.join(&file.name);
         if is_whole(&to, file.size) {
             return Ok(());
         }
-        let name = percent_encoded(&file.name, "/");
-        let url = format!("{}/{}/{}/resolve/{commit}/{name}", self.endpoint, id.owner, id.name);
         let download = Download {
             get: self.get(&url),
             to: &to,
@@ -248,73 +207,14 @@ impl Hub {
 
     fn get<'a>(&self, url: &'a str) -> Get<'a> {
         let authorization = self.token.iter().map(|token| ("authorization", format!("Bearer {token}")));
-        Get { url, headers: authorization.collect(), when_denied: WHEN_DENIED, when_missing: WHEN_MISSING }
+        Get { url, headers: authorization.collect(), advice: ADVICE }
     }
-}
-
-/// What the hub says about a revision.
-#[derive(Deserialize)]
-struct Description {
-    sha: String,
-    #[serde(default)]
-    siblings: Vec<Sibling>,
-}
-
-#[derive(Deserialize)]
-struct Sibling {
-    rfilename: String,
-    size: Option<u64>,
-    #[serde(rename = "blobId")]
-    blob_id: Option<String>,
-    lfs: Option<Lfs>,
-}
-
-#[derive(Deserialize)]
-struct Lfs {
-    sha256: String,
-    size: u64,
-}
-
-impl Description {
-    fn files(&self) -> HashMap<&str, RemoteFile> {
-        let file = |sibling: &Sibling| RemoteFile {
-            name: sibling.rfilename.clone(),
-            size: sibling.lfs.as_ref().map(|lfs| lfs.size).or(sibling.size),
-            sha256: sibling.lfs.as_ref().map(|lfs| lfs.sha256.clone()),
-            // That of a file outside git names its pointer, not its bytes.
-            git_blob: sibling.blob_id.clone().filter(|_| sibling.lfs.is_none()),
-        };
-        self.siblings.iter().map(|sibling| (sibling.rfilename.as_str(), file(sibling))).collect()
-    }
-}
-
-/// The distinct files that a shard index names.
-fn shards(index: &Path) -> Result<BTreeSet<String>> {
-    #[derive(Deserialize)]
-    struct Index {
-        weight_map: HashMap<String, String>,
-    }
-    let index: Index = read_json(index, "a weight_map of tensors to files")?;
-    Ok(index.weight_map.into_values().collect())
 }
 
 fn read_json<T: serde::de::DeserializeOwned>(path: &Path, expected: &str) -> Result<T> {
     let bytes = std::fs::read(path).map_err(|source| Error::io("read", path, source))?;
     serde_json::from_slice(&bytes)
         .map_err(|error| Error::input(path.display().to_string(), error.to_string(), expected))
-}
-
-fn missing(id: &HubId, files: &HashMap<&str, RemoteFile>, problem: &str, suffix: &str) -> Error {
-    let mut others: Vec<_> = files.keys().filter(|name| name.ends_with(suffix)).copied().collect();
-    others.sort_unstable();
-    let listed = if others.is_empty() { "none".to_owned() } else { others.join(", ") };
-    Error::input(
-        format!("model {}/{}@{}", id.owner, id.name, id.revision),
-        format!("has {problem}"),
-        format!(
-            "config.json with {WEIGHTS} or {WEIGHTS_INDEX}, or owner/name:file.gguf; files in {suffix} there: {listed}"
-        ),
-    )
 }
 
 #[cfg(test)]

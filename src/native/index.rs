@@ -4,9 +4,10 @@
 //! a way of its own: a keyring, a certificate, a folder of files. Every file is pinned by its SHA-256.
 
 use super::atomic::{create_folder, durable_rename, io_error, parent};
-use super::download::{Checksum, Download, HashWriter};
-use super::http::{Client, Get, Reply, without_secrets};
+use super::download::{Download, HashWriter};
+use super::http::{Client, Get, Reply};
 use super::{Events, hex, pip_config};
+use crate::hub::{Advice, Checksum, without_secrets};
 use crate::protocol::Event;
 use crate::{Error, Result};
 use regex::Regex;
@@ -117,8 +118,10 @@ fn get<'a>(url: &'a str, accept: &str) -> Get<'a> {
     Get {
         url,
         headers: vec![("accept", accept.to_owned())],
-        when_denied: "an index that answers without asking, or its user and password in PIP_INDEX_URL",
-        when_missing: "an index that has this project; check PIP_INDEX_URL",
+        advice: Advice {
+            when_denied: "an index that answers without asking, or its user and password in PIP_INDEX_URL",
+            when_missing: "an index that has this project; check PIP_INDEX_URL",
+        },
     }
 }
 

@@ -2,10 +2,10 @@
 
 use super::archive::{Member, unzip_member};
 use super::atomic::parent;
-use super::files::check_key;
 use super::index::{Artifact, Fetcher};
 use super::{Check, Events, FileStore, FolderLock, Hub, HubId, cache_dir};
 use crate::protocol::Event;
+use crate::store::check_key;
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};
 

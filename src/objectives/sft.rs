@@ -55,7 +55,7 @@ impl Trainee for Sft {
 }
 
 /// Rows of logits computed at a time: bounds memory at `CHUNK · vocab` floats, whatever the batch.
-const CHUNK: usize = 256;
+pub(crate) const CHUNK: usize = 256;
 
 /// Loss `Σ weight·nll / denominator` and its gradients. `denominator` is the target weight of the whole
 /// accumulated batch, so that micro-batches just add up, as in transformers' `num_items_in_batch`.

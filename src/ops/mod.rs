@@ -10,6 +10,7 @@ mod cpu;
 mod cross_entropy;
 mod dropout;
 mod norm;
+mod rate;
 mod rope;
 mod self_test;
 
@@ -18,6 +19,7 @@ pub use attention::{causal_mask, continuation_mask, masked_softmax};
 pub use cross_entropy::{CrossEntropy, softmax_cross_entropy};
 pub use dropout::{dropout_mask, uniform_noise};
 pub use norm::{layer_norm, rms_norm};
+pub use rate::product_rate;
 pub use rope::rotate_half;
 pub use self_test::self_test;
 

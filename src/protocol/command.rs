@@ -1,5 +1,6 @@
 //! What a page asks for.
 
+use super::HubAccess;
 use crate::config::{DataConfig, GenerateConfig, Run};
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +23,8 @@ pub enum Command {
         name: String,
         /// How rows are read.
         settings: DataConfig,
+        /// Seed of the split.
+        seed: u64,
     },
     /// Train the opened model on the data read last, into the folder `run.out`.
     Train {
@@ -54,6 +57,14 @@ pub enum Command {
         /// Its settings.
         run: Box<Run>,
     },
+    /// Say what a run would need and which of its settings are wrong; answered by
+    /// [`Update::Estimated`](super::Update::Estimated).
+    Estimate {
+        /// Settings.
+        run: Box<Run>,
+        /// Memory that the device can give, where the page knows it, in bytes.
+        limit_bytes: Option<u64>,
+    },
     /// Tell what is stored; answered by [`Update::Stored`](super::Update::Stored).
     List,
     /// Delete a stored file, or a folder with everything in it.
@@ -68,9 +79,54 @@ pub enum Command {
         /// The name.
         name: String,
     },
-    /// Put the files of the last run's adapter into one archive; answered by
+    /// Make a file of the last run's result, to be taken home; answered by
     /// [`Update::Packed`](super::Update::Packed).
-    Pack,
+    Pack {
+        /// Which.
+        parcel: Parcel,
+    },
+    /// Take in what was taken home: an adapter, a run file or the archive of a run, whose files lie in a new folder
+    /// of the runs. Answered by [`Update::Returned`](super::Update::Returned) and, where an adapter came,
+    /// [`Update::Trained`](super::Update::Trained). What is refused is removed.
+    BringBack {
+        /// The folder.
+        folder: String,
+    },
+    /// Show rows of the data read last as prompts with their answers, rows that a run holds out where it holds out
+    /// any; answered by [`Update::Examples`](super::Update::Examples).
+    Examples {
+        /// The run.
+        run: Box<Run>,
+    },
+}
+
+/// What can be taken home in one file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Parcel {
+    /// The adapter as PEFT's folder.
+    Adapter,
+    /// The tuned model as transformers' folder.
+    Merged,
+    /// Settings, figures and adapter: a run that can be brought back.
+    Run,
+    /// The figures as a table.
+    Csv,
+    /// The figures as lines.
+    Log,
+}
+
+impl Parcel {
+    /// Name of the file.
+    pub fn file_name(self) -> &'static str {
+        match self {
+            Self::Adapter => "adapter.zip",
+            Self::Merged => "merged.zip",
+            Self::Run => "run.zip",
+            Self::Csv => "metrics.csv",
+            Self::Log => "training-log.txt",
+        }
+    }
 }
 
 /// What a continuation follows.
@@ -127,6 +183,22 @@ pub enum Request {
     Figures {
         /// Its folder.
         key: String,
+    },
+    /// Copy a model of the hub into the store, going on where an earlier call broke off; answered by
+    /// [`Reply::Fetched`](super::Reply::Fetched), or by [`Reply::Choose`](super::Reply::Choose) where the
+    /// repository holds several GGUF files and `id` names none.
+    FetchModel {
+        /// `owner/name[@revision][:file.gguf]`
+        id: String,
+        /// From where.
+        hub: HubAccess,
+    },
+    /// Look for models on the hub, beside the work under way; answered by [`Reply::Found`](super::Reply::Found).
+    Search {
+        /// Part of a name.
+        text: String,
+        /// Where.
+        hub: HubAccess,
     },
     /// Hand out a stored file for saving; answered by [`Reply::File`](super::Reply::File).
     Give {

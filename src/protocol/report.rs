@@ -14,6 +14,9 @@ pub struct Report {
     pub problems: Vec<String>,
     /// Remarks that stop nothing.
     pub notes: Vec<String>,
+    /// The file's own fields or columns, with their first values.
+    #[serde(default)]
+    pub columns: Vec<Column>,
     /// Shape of the rows as the run file names it; `None` if no row told it.
     pub shape: Option<Shape>,
     /// Rows whose content appeared before.
@@ -24,6 +27,15 @@ pub struct Report {
     pub tokens: Option<TokenReport>,
     /// The rows to evaluate on, if there are any.
     pub held_out: Option<HeldOutReport>,
+}
+
+/// A field of the file's rows, or a column of its table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Column {
+    /// As the file names it.
+    pub name: String,
+    /// Its first values, cut short.
+    pub values: Vec<String>,
 }
 
 /// The rows that training does not see.

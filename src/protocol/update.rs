@@ -1,6 +1,9 @@
 //! What a page is told.
 
-use super::{EvalMetrics, Event, Report, Sample, Sign, StepMetrics, TrainSummary};
+use super::{
+    Estimate, EvalMetrics, Event, FoundModel, Prompt, Report, Sample, SettingProblem, Sign, StepMetrics,
+    TrainSummary,
+};
 use crate::config::Run;
 use serde::{Deserialize, Serialize};
 
@@ -23,8 +26,19 @@ pub enum Update {
     },
     /// A continuation is complete.
     Answer(Answer),
-    /// An archive was written.
+    /// A file to be taken home was written.
     Packed(StoredFile),
+    /// What a run would need.
+    Estimated {
+        /// Settings that are wrong.
+        problems: Vec<SettingProblem>,
+        /// `None` where settings are wrong or no model is opened.
+        estimate: Option<Box<Estimate>>,
+    },
+    /// What was taken home came back.
+    Returned(Box<Returned>),
+    /// Rows as prompts with their answers.
+    Examples(Examples),
     /// What is stored.
     Stored(Stored),
     /// A run's curves, asked for by [`Request::Figures`](super::Request::Figures).
@@ -38,6 +52,22 @@ pub struct Stored {
     pub models: Vec<StoredFile>,
     /// Runs that began at least, the newest first.
     pub runs: Vec<StoredRun>,
+    /// What fetching or copying left half done.
+    #[serde(default)]
+    pub unfinished: Vec<Unfinished>,
+}
+
+/// A model of which a part is stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unfinished {
+    /// Its key.
+    pub key: String,
+    /// How people call it.
+    pub name: String,
+    /// Bytes so far.
+    pub n_bytes: u64,
+    /// Its name on the hub, where it can be gone on with.
+    pub hub_id: Option<String>,
 }
 
 /// A run in the session's store.
@@ -47,7 +77,7 @@ pub struct StoredRun {
     pub run: Run,
     /// Key of the model it began with.
     pub model: String,
-    /// Key of its rows.
+    /// Key of its rows; empty for a run that was brought back without them.
     pub data: String,
     /// Its number among the runs of this store, from 1; 0 where it has none.
     pub number: usize,
@@ -101,6 +131,9 @@ pub struct ModelCard {
     pub max_positions: usize,
     /// Whether it is made for conversations.
     pub has_chat_template: bool,
+    /// Its licence, where its files state one.
+    #[serde(default)]
+    pub license: Option<String>,
 }
 
 /// Data as a person wants to see it before a run.
@@ -110,8 +143,34 @@ pub struct DataView {
     pub name: String,
     /// What there is to say about it; of many problems the first.
     pub report: Report,
-    /// The first rows, token by token.
+    /// The first rows, as read and token by token.
     pub rows: Vec<ShownRow>,
+    /// The first rows that cannot be used, in the file's order.
+    #[serde(default)]
+    pub bad_rows: Vec<BadRow>,
+    /// Rows that training sees and those that it does not, after the split.
+    #[serde(default)]
+    pub split: Option<(usize, usize)>,
+}
+
+/// A row that cannot be used, as it stands in the file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BadRow {
+    /// Line in the file, or number of the row.
+    pub line: usize,
+    /// The line's text, cut short; nothing for formats without lines.
+    pub text: Option<String>,
+    /// What is wrong with it.
+    pub problems: Vec<String>,
+}
+
+/// A field of a row as it was read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShownField {
+    /// What it is: text, prompt, completion, or a speaker's role.
+    pub name: String,
+    /// Its text, cut short.
+    pub text: String,
 }
 
 /// A row as the model sees it.
@@ -119,6 +178,9 @@ pub struct DataView {
 pub struct ShownRow {
     /// Line in the file.
     pub line: usize,
+    /// Its fields as read.
+    #[serde(default)]
+    pub fields: Vec<ShownField>,
     /// Its tokens in order.
     pub tokens: Vec<ShownToken>,
 }
@@ -165,6 +227,48 @@ pub struct Answer {
     pub duration_secs: f64,
 }
 
+/// What came back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Returned {
+    /// The settings, where a run file came.
+    pub settings: Option<Run>,
+    /// The run that the store now holds, where an adapter came.
+    pub run: Option<StoredRun>,
+    /// What the files name and the session has not open.
+    pub differences: Vec<SourceChange>,
+}
+
+/// Something that was otherwise when a run was made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceChange {
+    /// Key in the run file: `model` or `data.path`.
+    pub what: String,
+    /// Its name then.
+    pub then: String,
+    /// Its name now; `None` where nothing is open.
+    pub now: Option<String>,
+}
+
+/// Rows to try a model with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Examples {
+    /// A few rows.
+    pub rows: Vec<Example>,
+    /// Whether the run does not train on them.
+    pub is_held_out: bool,
+}
+
+/// A row as a question and its answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Example {
+    /// Line in the file.
+    pub line: usize,
+    /// What stands before the answer.
+    pub prompt: Prompt,
+    /// The answer.
+    pub expected: String,
+}
+
 /// Where the page's worker computes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceView {
@@ -174,6 +278,18 @@ pub struct DeviceView {
     pub description: String,
     /// Why it is not the first choice, where it is not.
     pub reason: Option<String>,
+    /// What it takes at most, where it says so.
+    #[serde(default)]
+    pub limits: Option<DeviceLimits>,
+}
+
+/// What a GPU takes at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceLimits {
+    /// Bytes of one buffer.
+    pub max_buffer_bytes: u64,
+    /// Bytes of one tensor: what a kernel can be given of a buffer.
+    pub max_tensor_bytes: u64,
 }
 
 /// What the page's worker answers.
@@ -204,6 +320,29 @@ pub enum Reply {
         /// Bytes.
         n_bytes: u64,
     },
+    /// A model of the hub is in the store.
+    Fetched {
+        /// Its key.
+        key: String,
+        /// Its name on the hub.
+        name: String,
+    },
+    /// One of these GGUF files has to be named.
+    Choose {
+        /// The repository, with its revision.
+        id: String,
+        /// What it holds; a file's key is its path there.
+        files: Vec<StoredFile>,
+    },
+    /// What a search found; not counted among the requests.
+    Found {
+        /// What was looked for.
+        text: String,
+        /// Small models first.
+        models: Vec<FoundModel>,
+        /// Why nothing could be found out.
+        problem: Option<String>,
+    },
     /// A request is done.
     Done,
     /// A request failed, or the worker did; the sentence says what to do.
@@ -212,5 +351,10 @@ pub enum Reply {
         message: String,
         /// Whether a stop was asked for and this is its end.
         is_stop: bool,
+    },
+    /// The worker cannot go on, whatever it was doing: its device or its memory is lost. A new one can.
+    Gone {
+        /// What happened.
+        message: String,
     },
 }

@@ -1,7 +1,12 @@
 //! A session that lives between commands: it owns store, model, tokenizer and data, and is what a page's worker
 //! drives.
 
+mod back;
 mod data;
+mod examples;
+mod forecast;
+mod models;
+mod parcel;
 mod speak;
 mod stored;
 
@@ -9,12 +14,14 @@ use super::{DataFile, RUN_FILE, Work, load_model, prepare, stop_template_clock, 
 use crate::config::Run;
 use crate::data::read::MAX_UNPACKED_BYTES;
 use crate::device;
+use crate::estimate::{Rate, RowSize};
+use crate::hub::Kept;
 use crate::methods::MethodConfig;
-use crate::models::{ADAPTER_CONFIG, ADAPTER_MODEL, Adapter, Spec};
+use crate::models::{ADAPTER_CONFIG, ADAPTER_MODEL, Adapter, Spec, refuse_too_large};
 use crate::protocol::{Command, Control, Event, ModelCard, StoredFile, TrainSummary, Trained, Update};
 use crate::store::folder::Folder;
 use crate::store::model_files::ModelFiles;
-use crate::store::{Store, join, zip};
+use crate::store::{Store, join};
 use crate::tokenizer::Tokenizer;
 use crate::train::{CHECKPOINT, METRICS_KEY, Start, load_newest};
 use crate::{Error, Result};
@@ -26,9 +33,6 @@ use stored::{SOURCES_KEY, Sources};
 /// Where updates go; the answer may ask to stop.
 pub type Tell<'a> = &'a mut dyn FnMut(Update) -> Control;
 
-/// The archive of [`Command::Pack`], in the run's folder.
-const ARCHIVE: &str = "adapter.zip";
-
 /// Store, model, data and the last run's result.
 pub struct Session<S> {
     store: S,
@@ -39,12 +43,15 @@ pub struct Session<S> {
     tuned: Option<Run>,
     /// The model as it last spoke, kept so that the next word does not load it again.
     speaker: Option<Speaker>,
+    /// How fast the device computes, once it is known.
+    rate: Option<Rate>,
 }
 
 /// A data file and where it came from.
 struct Rows {
     key: String,
     file: DataFile,
+    sizes: Vec<RowSize>,
 }
 
 /// A model whose tensors stay where they are.
@@ -52,12 +59,13 @@ struct Opened {
     key: String,
     name: String,
     tokenizer: Tokenizer,
+    spec: Spec,
 }
 
 impl<S: Store> Session<S> {
     /// A session over `store` that computes on `device`, named as `device::open` takes it.
     pub fn new(store: S, device: impl Into<String>) -> Self {
-        Self { store, device: device.into(), model: None, data: None, tuned: None, speaker: None }
+        Self { store, device: device.into(), model: None, data: None, tuned: None, speaker: None, rate: None }
     }
 
     /// The session's store.
@@ -72,12 +80,13 @@ impl<S: Store> Session<S> {
     pub async fn handle(&mut self, command: Command, tell: Tell<'_>) -> Result<()> {
         match command {
             Command::OpenModel { key, name } => self.open_model(key, name, tell).await,
-            Command::ReadData { key, name, settings } => {
+            Command::ReadData { key, name, settings, seed } => {
                 let bytes = self.store.read_all(&key, MAX_UNPACKED_BYTES).await?;
                 let file = DataFile { name, bytes };
                 let tokenizer = &self.opened()?.tokenizer;
-                let view = data::view(&file, tokenizer, &settings, &mut |event| tell(Update::Event(event)))?;
-                self.data = Some(Rows { key, file });
+                let emit: super::Emit<'_> = &mut |event| tell(Update::Event(event));
+                let (view, sizes) = data::view(&file, tokenizer, &settings, seed, emit)?;
+                self.data = Some(Rows { key, file, sizes });
                 tell(Update::Data(Box::new(view)));
                 Ok(())
             }
@@ -88,13 +97,16 @@ impl<S: Store> Session<S> {
                 self.generate(prompt, voice, &sampling, seed, tell).await
             }
             Command::Reopen { run } => self.finish(*run, None, tell).await,
+            Command::Estimate { run, limit_bytes } => self.forecast(*run, limit_bytes, tell).await,
             Command::List => {
                 tell(Update::Stored(stored::list(&self.store).await?));
                 Ok(())
             }
             Command::Remove { key } => stored::remove(&self.store, &key).await,
             Command::Rename { key, name } => stored::rename(&self.store, &key, &name).await,
-            Command::Pack => self.pack(tell).await,
+            Command::Pack { parcel } => self.pack(parcel, tell).await,
+            Command::BringBack { folder } => self.bring_back(&folder, tell).await,
+            Command::Examples { run } => self.examples(&run, tell),
         }
     }
 
@@ -103,13 +115,24 @@ impl<S: Store> Session<S> {
     }
 
     async fn open_model(&mut self, key: String, name: String, tell: Tell<'_>) -> Result<()> {
-        let files = ModelFiles::open(&self.store, &key).await?;
-        let tokenizer = tokenizer_of(&files)?;
-        let card = card(&files, &name, &tokenizer)?;
-        drop(files);
+        let opened = async {
+            let files = ModelFiles::open(&self.store, &key).await?;
+            let tokenizer = tokenizer_of(&files)?;
+            let spec = Spec::from_config(files.config())?;
+            let mut card = card(&files, &name, &tokenizer, &spec);
+            if let Some(kept) = models::kept(&self.store, &key, Kept::NOTE).await {
+                card.license = kept.license.or(card.license);
+            }
+            if let Some(max_bytes) = device::max_tensor_bytes(&device::open(&self.device)?) {
+                refuse_too_large(&files, &self.device, max_bytes)?;
+            }
+            Ok((tokenizer, spec, card))
+        };
+        // The store's keys are the page's own affair: people know the names of their files.
+        let (tokenizer, spec, card) = opened.await.map_err(|error: Error| error.without_folder(&key))?;
         // Tokens and adapters of one model mean nothing to another.
         (self.speaker, self.data, self.tuned) = (None, None, None);
-        self.model = Some(Opened { key, name, tokenizer });
+        self.model = Some(Opened { key, name, tokenizer, spec });
         tell(Update::Model(card));
         Ok(())
     }
@@ -128,13 +151,21 @@ impl<S: Store> Session<S> {
         stop_template_clock(&mut opened.tokenizer, &out, start).await?;
         let files = ModelFiles::open(&self.store, &opened.key).await?;
         let sources = Sources::of(&self.store, &run.out, &opened.key, &data.key).await?;
-        let mut emit = |event| tell(Update::Event(event));
+        let mut steps = Vec::new();
+        let mut emit = |event| {
+            if let Event::Step(step) = &event {
+                steps.push(step.clone());
+            }
+            tell(Update::Event(event))
+        };
         let rows = prepare(&run, &data.file, None, &opened.tokenizer, &mut emit)?;
-        let work =
-            Work { run: &run, files: &files, tokenizer: &opened.tokenizer, adapter: None, store: &out };
+        let adapter = adapter_of(&self.store, &run).await?;
+        let work = Work { run: &run, files: &files, tokenizer: &opened.tokenizer, adapter, store: &out };
         let beside = [(SOURCES_KEY, sources.to_json()?)];
-        let summary = train_with(work, rows, start, &beside, &mut emit).await?;
-        self.finish(run, Some(summary), tell).await
+        let outcome = train_with(work, rows, start, &beside, &mut emit).await;
+        drop(files);
+        self.learn_rate(&run, &steps).await;
+        self.finish(run, Some(outcome?), tell).await
     }
 
     /// A stopped run's newest checkpoint as its result.
@@ -149,8 +180,12 @@ impl<S: Store> Session<S> {
         run.model.clone_from(&opened.name);
         let files = ModelFiles::open(&self.store, &opened.key).await?;
         let mut emit = |event| tell(Update::Event(event));
-        let mut model = load_model(&self.device, &files, None, &mut emit).await?;
-        model.attach(&run.method, run.seed)?;
+        let adapter = adapter_of(&self.store, &run).await?;
+        let is_continued = adapter.is_some();
+        let mut model = load_model(&self.device, &files, adapter, &mut emit).await?;
+        if !is_continued {
+            model.attach(&run.method, run.seed)?;
+        }
         let out = Folder::new(&self.store, &run.out);
         let mut note = |message| _ = emit(Event::Note { message });
         let device = device::open(&self.device)?;
@@ -187,16 +222,13 @@ impl<S: Store> Session<S> {
         tell(Update::Trained(Trained { summary, files, is_adapter }));
         Ok(())
     }
+}
 
-    async fn pack(&mut self, tell: Tell<'_>) -> Result<()> {
-        let Some(run) = &self.tuned else {
-            return Err(Error::input("adapter", "there is none", "a run that left a result"));
-        };
-        let key = join(&run.out, ARCHIVE);
-        zip::write(&self.store, &run.out, &[ADAPTER_CONFIG, ADAPTER_MODEL], &key).await?;
-        let n_bytes = self.store.size(&key).await?.unwrap_or(0);
-        tell(Update::Packed(StoredFile { key, name: ARCHIVE.into(), n_bytes }));
-        Ok(())
+/// The adapter that a run continues from, where it names one: a folder of the store, as any run's.
+async fn adapter_of(store: &impl Store, run: &Run) -> Result<Option<Adapter>> {
+    match &run.adapter {
+        Some(folder) => Ok(Some(Adapter::load(store, folder).await?)),
+        None => Ok(None),
     }
 }
 
@@ -204,10 +236,9 @@ fn no_model() -> Error {
     Error::input("model", "none is opened", "a model")
 }
 
-fn card<S: Store>(files: &ModelFiles<'_, S>, name: &str, tokenizer: &Tokenizer) -> Result<ModelCard> {
-    let spec = Spec::from_config(files.config())?;
+fn card<S: Store>(files: &ModelFiles<'_, S>, name: &str, tokenizer: &Tokenizer, spec: &Spec) -> ModelCard {
     let infos: Vec<_> = files.tensor_names().into_iter().filter_map(|name| files.info(name)).collect();
-    Ok(ModelCard {
+    ModelCard {
         name: name.into(),
         architecture: files.config().get("model_type").and_then(Value::as_str).unwrap_or_default().into(),
         n_params: infos.iter().map(|info| info.shape.iter().product::<usize>()).sum(),
@@ -217,5 +248,6 @@ fn card<S: Store>(files: &ModelFiles<'_, S>, name: &str, tokenizer: &Tokenizer) 
         vocab_size: spec.vocab_size,
         max_positions: spec.max_positions,
         has_chat_template: tokenizer.has_chat_template(),
-    })
+        license: files.license().map(str::to_owned),
+    }
 }

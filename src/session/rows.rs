@@ -4,7 +4,7 @@ use super::{Emit, prompts};
 use crate::config::{DataConfig, Run};
 use crate::data::check::{Part, Report};
 use crate::data::encode::{encode, model_faults};
-use crate::data::read::read_rows;
+use crate::data::read::read_columns;
 use crate::data::split::holdout;
 use crate::data::{Encoded, RowsRead};
 use crate::eval::Choices;
@@ -131,7 +131,9 @@ fn refusals(file: &DataFile, part: &mut Part, config: &DataConfig) -> Vec<Error>
         return std::mem::take(faults);
     }
     if !problems.is_empty() && !config.skip_bad_rows {
-        let found = format!("{} problems in {n_bad_rows} bad rows, as reported", problems.len());
+        let counted = |n: usize, one: &str| if n == 1 { format!("1 {one}") } else { format!("{n} {one}s") };
+        let (problems, bad_rows) = (counted(problems.len(), "problem"), counted(*n_bad_rows, "bad row"));
+        let found = format!("{problems} in {bad_rows}, as reported");
         let expected = "none; data.skip_bad_rows (--skip-bad-rows) leaves bad rows out";
         return vec![Error::input(&file.name, found, expected)];
     }
@@ -145,7 +147,7 @@ fn refusals(file: &DataFile, part: &mut Part, config: &DataConfig) -> Vec<Error>
 
 /// Reads a file and, with a tokenizer, encodes its rows; those that cannot be used move to `problems`.
 fn part(file: &DataFile, tokenizer: Option<&Tokenizer>, config: &DataConfig, emit: Emit<'_>) -> Result<Part> {
-    let mut read = read_rows(&file.bytes, &file.name, config.shape);
+    let mut read = read_columns(&file.bytes, &file.name, config.shape, config.columns.as_ref());
     let Some(tokenizer) = tokenizer else { return Ok(Part { read, encoded: Vec::new() }) };
     let lacking = model_faults(&read.rows, tokenizer);
     if !lacking.is_empty() {

@@ -134,6 +134,18 @@ fn template_within(tokenizer_config: &Value) -> Option<String> {
     template.as_str().map(str::to_owned)
 }
 
+/// The licence that a model card states in its front matter; a card that cannot be read states none.
+pub(super) async fn license(store: &impl Store, folder: &str) -> Option<String> {
+    let card = store.read_all(&join(folder, "README.md"), MAX_JSON_BYTES).await.ok()?;
+    let card = String::from_utf8(card).ok()?;
+    let mut lines = card.lines().skip_while(|line| line.trim().is_empty());
+    (lines.next()?.trim_end() == "---").then_some(())?;
+    let line =
+        lines.take_while(|line| line.trim_end() != "---").find_map(|line| line.strip_prefix("license:"))?;
+    let name = line.trim().trim_matches(['"', '\'']);
+    (!name.is_empty()).then(|| shortened(name))
+}
+
 async fn read_json<T: DeserializeOwned>(store: &impl Store, key: &str) -> Result<T> {
     let bytes = store.read_all(key, MAX_JSON_BYTES).await?;
     serde_json::from_slice(&bytes).map_err(|e| Error::input(key, e.to_string(), "valid JSON"))
@@ -147,7 +159,7 @@ async fn read_optional_json<T: DeserializeOwned, S: Store>(store: &S, key: &str)
 }
 
 /// The key of a file in a folder; the empty folder is the store's root.
-pub(crate) fn join(folder: &str, name: &str) -> String {
+pub fn join(folder: &str, name: &str) -> String {
     let folder = folder.trim_end_matches('/');
     if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
 }

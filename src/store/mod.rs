@@ -5,6 +5,7 @@ pub mod folder;
 pub mod gguf;
 pub mod gguf_model;
 mod hf_folder;
+mod key;
 pub mod memory;
 pub mod model_files;
 pub mod quants;
@@ -13,11 +14,12 @@ pub mod tokenizer_files;
 pub mod zip;
 
 pub use entry::Entry;
+pub use key::{check_key, human_bytes};
 
 use crate::Result;
 pub(crate) use entry::shortened;
 use entry::tensor_place;
-pub(crate) use hf_folder::join;
+pub use hf_folder::join;
 use std::ops::Range;
 
 /// Bytes by key. Keys are relative paths with forward slashes.

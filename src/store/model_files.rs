@@ -15,6 +15,7 @@ pub struct ModelFiles<'s, S: Store> {
     config: Value,
     generation_config: Option<Value>,
     tokenizer: Option<TokenizerFiles>,
+    license: Option<String>,
     weights: Weights,
 }
 
@@ -45,16 +46,18 @@ impl<'s, S: Store> ModelFiles<'s, S> {
     async fn open_folder(store: &'s S, folder: &str, place: &str) -> Result<Self> {
         let HfFolder { config, generation_config, tokenizer, tensors } =
             HfFolder::open(store, folder, place).await?;
+        let license = super::hf_folder::license(store, folder).await;
         let weights = Weights::Safetensors(tensors);
-        Ok(Self { store, place: place.into(), config, generation_config, tokenizer, weights })
+        Ok(Self { store, place: place.into(), config, generation_config, tokenizer, license, weights })
     }
 
     async fn open_gguf(store: &'s S, key: &str) -> Result<Self> {
         let mut model = GgufModel::open(store, key).await?;
         let tokenizer = model.vocabulary.take().map(TokenizerFiles::Gguf);
         let config = std::mem::take(&mut model.config);
+        let license = model.license.take();
         let weights = Weights::Gguf(Box::new(model));
-        Ok(Self { store, place: key.into(), config, generation_config: None, tokenizer, weights })
+        Ok(Self { store, place: key.into(), config, generation_config: None, tokenizer, license, weights })
     }
 
     /// The model's settings in the shape of Hugging Face's `config.json`.
@@ -65,6 +68,11 @@ impl<'s, S: Store> ModelFiles<'s, S> {
     /// `generation_config.json`, where there is one.
     pub fn generation_config(&self) -> Option<&Value> {
         self.generation_config.as_ref()
+    }
+
+    /// The licence: of a GGUF file what it states, of a folder what its README.md states.
+    pub fn license(&self) -> Option<&str> {
+        self.license.as_deref()
     }
 
     /// Tokens that end a generation: those of `generation_config.json`, and where it names none, those of

@@ -7,6 +7,7 @@
 
 mod checkpoint;
 mod clip;
+mod figures;
 mod metrics;
 mod optimizer;
 mod plan;
@@ -21,6 +22,7 @@ mod validate;
 mod watch;
 
 pub use checkpoint::{BEST, Best, CHECKPOINT, Checkpoint, Progress, load_newest};
+pub use figures::{csv, log};
 pub use metrics::{HasEvals, METRICS_KEY, last_metrics, read_metrics};
 pub use optimizer::Optimizer;
 pub use plan::{Plan, StepBatches};

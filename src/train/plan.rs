@@ -69,8 +69,16 @@ impl Plan {
     /// Whether held-out rows are evaluated after `step`: every `eval_steps` or at the end of each
     /// epoch, and at the end of the run.
     pub fn evaluates_after(&self, step: usize) -> bool {
-        let every = if self.eval_steps > 0 { self.eval_steps } else { self.steps_per_epoch() };
-        step > 0 && (step.is_multiple_of(every) || step >= self.total_steps)
+        step > 0 && (step.is_multiple_of(self.eval_every()) || step >= self.total_steps)
+    }
+
+    fn eval_every(&self) -> usize {
+        if self.eval_steps > 0 { self.eval_steps } else { self.steps_per_epoch() }
+    }
+
+    /// Evaluations in the whole run.
+    pub fn n_evaluations(&self) -> usize {
+        self.total_steps.div_ceil(self.eval_every())
     }
 
     /// Whether a checkpoint is written after `step`: every `save_steps` or where an evaluation is due,
@@ -119,6 +127,7 @@ mod tests {
         };
         assert_eq!(due(Plan::new(&config(2.5, 1), 4)), (vec![4, 8, 10], vec![4, 8, 10]));
         let config = TrainConfig { eval_steps: 4, save_steps: 3, ..config(2.5, 1) };
-        assert_eq!(due(Plan::new(&config, 4)), (vec![4, 8, 10], vec![3, 6, 9, 10]));
+        let plan = Plan::new(&config, 4);
+        assert_eq!((due(plan), plan.n_evaluations()), ((vec![4, 8, 10], vec![3, 6, 9, 10]), 3));
     }
 }

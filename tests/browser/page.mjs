@@ -30,17 +30,32 @@ class Skipped extends Error {}
 /** Ends the test as one that this machine cannot make. */
 export const skip = reason => { throw new Skipped(reason); };
 
-/** Opens the page on the CPU, runs `body` with it and prints the line that it returns. Any fault of the page fails it. */
-export async function test(body) {
+// A GPU that is a program on the CPU: every machine has it, and it computes the same.
+const SOFTWARE_GPU = ['--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader'];
+
+/**
+ * Opens the page on the CPU, runs `body` with it and prints the line that it returns. Any fault of the page fails it.
+ * `at` is another address than that of the served page, `hosts` are origins that it may ask besides its own.
+ */
+export const test = (body, options = {}) => testOn('cpu', body, options);
+
+/**
+ * The same on a GPU that is a program; the test is skipped where page or browser have none. `prepare` runs in each
+ * worker while its code is still on the way.
+ */
+export const testOnGpu = (body, prepare) => testOn('webgpu', body, { prepare });
+
+async function testOn(device, body, { at = address, hosts = [], prepare }) {
   const work = mkdtempSync(join(tmpdir(), 'attune-page-'));
   const context = await chromium.launchPersistentContext(join(work, 'profile'), {
     executablePath: browserPath,
     headless: true,
     acceptDownloads: true,
     viewport: { width: 1280, height: 800 },
-    args: ['--no-sandbox', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'],
+    args: ['--no-sandbox', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync', ...(device === 'webgpu' ? SOFTWARE_GPU : [])],
   });
-  const opened = new Opened(await context.newPage(), work);
+  const opened = new Opened(await context.newPage(), work, device, at, hosts);
+  if (prepare) opened.page.on('worker', worker => worker.evaluate(prepare).catch(() => {}));
   try {
     await opened.start();
     const result = await body(opened);
@@ -65,9 +80,12 @@ export async function test(body) {
 
 /** The open page. */
 class Opened {
-  constructor(page, work) {
+  constructor(page, work, device, at, hosts) {
+    this.at = at;
+    this.hosts = [new URL(at).origin, ...hosts];
     /** A folder that goes when the test ends. */
     this.work = work;
+    this.device = device;
     this.faults = [];
     this.axe = '';
     this.follow(page);
@@ -81,7 +99,7 @@ class Opened {
     page.on('requestfailed', request => this.faults.push(`request: ${request.url()} ${request.failure()?.errorText}`));
     page.on('request', request => {
       const { origin, protocol } = new URL(request.url());
-      if (protocol.startsWith('http') && origin !== new URL(address).origin) this.faults.push(`left the origin: ${request.url()}`);
+      if (protocol.startsWith('http') && !this.hosts.includes(origin)) this.faults.push(`left the origin: ${request.url()}`);
     });
   }
 
@@ -91,12 +109,64 @@ class Opened {
       const note = list => list.getEntries().forEach(({ startTime, duration }) => longTasks.push({ startTime, duration }));
       new PerformanceObserver(note).observe({ type: 'longtask', buffered: true });
     });
-    await this.page.goto(`${address}?device=cpu`);
-    await this.page.waitForFunction(() => document.querySelector('#device')?.textContent.startsWith('CPU'), null, { timeout: 60_000 });
+    if (this.device === 'webgpu' && !(await (await fetch(served('built.js'))).text()).includes('true')) skip('the page was built without WebGPU');
+    await this.page.goto(`${this.at}?device=${this.device}`);
+    await this.ready();
+  }
+
+  /** Waits until the worker can be asked. A GPU's first answers, those of its self-test, take their time. */
+  async ready() {
+    await this.page.waitForFunction(() => /^(CPU|WebGPU)/.test(document.querySelector('#device')?.textContent), null, { timeout: 180_000 });
+    const said = await this.page.locator('.device').innerText();
+    if (this.device === 'webgpu' && /no WebGPU|gives no GPU/.test(said)) skip('this browser gives no GPU');
+    assert.match(said, this.device === 'webgpu' ? /^WebGPU/ : /^CPU/);
+  }
+
+  /** Runs `body` in the worker, as the debugger can. A worker that ends does not answer. */
+  inWorker(body) {
+    const [worker] = this.page.workers().slice(-1);
+    return Promise.race([worker.evaluate(body), new Promise(resolve => setTimeout(resolve, 2000))]);
+  }
+
+  /** After the worker died: what the page says of it. Starts another, goes back to the run that was cut off and on. */
+  async goOn() {
+    await this.page.waitForSelector('#restart', { timeout: 30_000 });
+    const said = await this.text('#failure');
+    await this.page.click('#restart');
+    await this.ready();
+    await this.page.waitForSelector('#unfinished', { timeout: 20_000 });
+    assert.equal(await this.page.locator('#failure').count(), 0);
+    await this.page.click('#go-back');
+    await this.page.click('#resume', { timeout: 60_000 });
+    return said;
   }
 
   view(name) {
     return this.page.getByRole('navigation').getByRole('button', { name }).click();
+  }
+
+  /** Keys and sizes of everything that the page keeps below a folder. */
+  kept(folder) {
+    return this.page.evaluate(async folder => {
+      const found = {};
+      const walk = async (handle, path) => {
+        for await (const entry of handle.values()) {
+          const key = `${path}/${entry.name}`;
+          if (entry.kind === 'directory') await walk(entry, key);
+          else found[key] = (await entry.getFile()).size;
+        }
+      };
+      const root = await navigator.storage.getDirectory();
+      const below = await root.getDirectoryHandle(folder).catch(() => null);
+      if (below) await walk(below, folder);
+      return found;
+    }, folder);
+  }
+
+  /** How many bytes the browser lets the page keep; without a number as many as it did at first. */
+  async quota(quotaSize) {
+    const browser = await this.page.context().newCDPSession(this.page);
+    await browser.send('Storage.overrideQuotaForOrigin', { origin: new URL(this.at).origin, quotaSize });
   }
 
   text(selector) {
@@ -111,6 +181,8 @@ class Opened {
   async set(settings) {
     for (const [key, value] of Object.entries(settings)) {
       const field = this.page.locator(`#set-${key.replaceAll('.', '-')}`);
+      // Most settings are folded.
+      await field.evaluate(field => field.closest('details')?.setAttribute('open', ''));
       await field.fill(String(value));
       await field.blur();
     }

@@ -48,12 +48,10 @@ await test(async opened => {
   await see('2-data');
 
   await opened.view('Tune');
-  await opened.set({ 'train.batch_size': 'many' });
-  await page.locator('.problem', { hasText: 'expected usize' }).waitFor();
-  await page.locator('summary', { hasText: 'All other settings' }).click();
-  await see('3-tune-problem');
+  await page.evaluate(() => document.querySelectorAll('main details').forEach(fold => fold.setAttribute('open', '')));
+  await see('3-tune-unfolded');
   await opened.set({ 'train.max_steps': STEPS, 'train.batch_size': 4, 'train.learning_rate': 0.01, 'method.rank': 4 });
-  await page.locator('summary', { hasText: 'All other settings' }).click();
+  await page.evaluate(() => document.querySelectorAll('main details').forEach(fold => fold.removeAttribute('open')));
   await see('3-tune');
 
   await opened.view('Train');
@@ -74,7 +72,7 @@ await test(async opened => {
   await page.locator('summary', { hasText: 'Sampling' }).click();
   await opened.set({ max_new_tokens: 8 });
   await page.click('#ask-both');
-  await page.waitForFunction(() => document.querySelector('#said-base').textContent !== '');
+  await page.waitForFunction(() => document.querySelector('#said-base')?.textContent);
   await page.waitForSelector('#ask-both:not(:disabled)');
   const said = { tuned: await page.locator('#said-tuned').textContent(), base: await page.locator('#said-base').textContent() };
   await see('5-try');

@@ -63,6 +63,14 @@ fn data_check_looks_at_held_out_rows_and_settings_too() {
         said(dir, "data check test.jsonl --eval-data test.jsonl --model tiny --max-length 4", 2);
     assert!(stderr.contains("2 problems"), "{stderr}");
     assert!(refused(dir, "data check rows.jsonl --max-length 1", 2).contains("data.max_length"));
+    // Columns under other names.
+    write(dir, "other.csv", "question,answer\na,b\nc,\n");
+    assert!(said(dir, "data check other.csv", 2)[0].contains("say with `columns`"));
+    let named = "data check other.csv --columns question=question";
+    assert!(refused(dir, named, 2).contains("unknown variant `question`"));
+    let [stdout, _] = said(dir, "data check other.csv --columns prompt=question,completion=answer", 2);
+    assert!(stdout.contains("1 row of shape prompt-completion, 1 bad"), "{stdout}");
+    assert!(stdout.contains("other.csv:3: column 2 (answer): is empty"), "{stdout}");
 }
 
 #[test]

@@ -6,17 +6,17 @@ use crate::support::{device_name, folder};
 use attune::config::{DataConfig, GenerateConfig, Run, differences};
 use attune::models::Adapter;
 use attune::native::block_on;
-use attune::protocol::{Command, Control, Event, Prompt, Sample, Stored, Update, Voice};
+use attune::protocol::{Command, Control, Event, Parcel, Prompt, RateFrom, Sample, Stored, Update, Voice};
 use attune::session::{Session, figures};
 use attune::store::Store;
 use attune::store::memory::MemoryStore;
 use attune::{Error, Result};
 
-const ROWS: &str = "data/rows.jsonl";
+pub const ROWS: &str = "data/rows.jsonl";
 
-type Page = Session<MemoryStore>;
+pub type Page = Session<MemoryStore>;
 
-fn session() -> Page {
+pub fn session() -> Page {
     let rows: Vec<String> = (0..8).map(|i| format!(r#"{{"prompt":"a{i}","completion":" b{i}"}}"#)).collect();
     let stored = MemoryStore::new()
         .with("data/rows.jsonl", rows.join("\n"))
@@ -32,7 +32,7 @@ fn session() -> Page {
 }
 
 /// Everything told until the command ends; `stop_at` asks to stop at that step.
-fn told(session: &mut Page, command: Command, stop_at: Option<usize>) -> (Vec<Update>, Result<()>) {
+pub fn told(session: &mut Page, command: Command, stop_at: Option<usize>) -> (Vec<Update>, Result<()>) {
     let mut updates = Vec::new();
     let outcome = block_on(session.handle(command, &mut |update| {
         // The page sees what crosses as text, where a float may lose its last bit.
@@ -44,21 +44,26 @@ fn told(session: &mut Page, command: Command, stop_at: Option<usize>) -> (Vec<Up
     (updates, outcome)
 }
 
-fn ok(session: &mut Page, command: Command) -> Vec<Update> {
+pub fn ok(session: &mut Page, command: Command) -> Vec<Update> {
     let (updates, outcome) = told(session, command, None);
     outcome.unwrap();
     updates
 }
 
-fn open() -> Command {
+pub fn open() -> Command {
     Command::OpenModel { key: "models/llama".into(), name: "tiny".into() }
 }
 
-fn read(key: &str) -> Command {
-    Command::ReadData { key: key.into(), name: "rows.jsonl".into(), settings: DataConfig::default() }
+pub fn read(key: &str) -> Command {
+    Command::ReadData {
+        key: key.into(),
+        name: "rows.jsonl".into(),
+        settings: DataConfig::default(),
+        seed: 42,
+    }
 }
 
-fn run(out: &str) -> Box<Run> {
+pub fn run(out: &str) -> Box<Run> {
     let mut run = Run { out: out.into(), ..Run::default() };
     run.train.max_steps = Some(4);
     run.train.batch_size = 2;
@@ -66,12 +71,12 @@ fn run(out: &str) -> Box<Run> {
     Box::new(run)
 }
 
-fn say(voice: Voice) -> Command {
+pub fn say(voice: Voice) -> Command {
     let sampling = GenerateConfig { max_new_tokens: 4, ..GenerateConfig::default() };
     Command::Generate { prompt: Prompt::Text("a1".into()), voice, sampling, seed: 0 }
 }
 
-fn losses(updates: &[Update]) -> Vec<f64> {
+pub fn losses(updates: &[Update]) -> Vec<f64> {
     let loss = |update: &Update| match update {
         Update::Event(Event::Step(step)) => Some(step.loss),
         _ => None,
@@ -108,21 +113,6 @@ fn the_way_through_from_files_to_an_adapter() {
         let said = ok(&mut session, say(voice));
         assert!(matches!(said.last(), Some(Update::Answer(answer)) if answer.n_tokens > 0), "{said:?}");
     }
-
-    let packed = ok(&mut session, Command::Pack);
-    let Some(Update::Packed(file)) = packed.last() else { panic!("{packed:?}") };
-    let bytes = block_on(session.store().read_all(&file.key, 1 << 30)).unwrap();
-    assert_eq!(bytes.len() as u64, file.n_bytes);
-    let mut archive = zip::ZipArchive::new(std::io::Cursor::new(bytes)).unwrap();
-    let unpacked = (0..archive.len()).fold(MemoryStore::new(), |store, index| {
-        let mut member = archive.by_index(index).unwrap();
-        let mut bytes = Vec::new();
-        // Reading to the end checks the checksum.
-        std::io::copy(&mut member, &mut bytes).unwrap();
-        store.with(member.name().to_string(), bytes)
-    });
-    let in_folder = block_on(Adapter::load(session.store(), "runs/1")).unwrap();
-    assert_eq!(block_on(Adapter::load(&unpacked, "")).unwrap(), in_folder);
 }
 
 #[test]
@@ -155,7 +145,7 @@ fn commands_out_of_order_and_bad_rows_say_what_is_missing() {
     for (command, place) in [
         (Command::Train { run: run("runs/1") }, "data.path"),
         (say(Voice::Tuned), "adapter"),
-        (Command::Pack, "adapter"),
+        (Command::Pack { parcel: Parcel::Run }, "result"),
     ] {
         let (_, outcome) = told(&mut session, command, None);
         let error = outcome.unwrap_err().to_string();
@@ -166,7 +156,7 @@ fn commands_out_of_order_and_bad_rows_say_what_is_missing() {
     assert_eq!((view.report.n_rows, view.report.n_bad_rows), (1, 1));
     assert!(view.report.problems[0].starts_with("rows.jsonl:2"), "{:?}", view.report.problems);
     let (_, outcome) = told(&mut session, Command::Train { run: run("runs/1") }, None);
-    assert!(outcome.unwrap_err().to_string().starts_with("rows.jsonl: 1 problems in 1 bad rows"));
+    assert!(outcome.unwrap_err().to_string().starts_with("rows.jsonl: 1 problem in 1 bad row,"));
 }
 
 fn copy(store: &MemoryStore) -> MemoryStore {
@@ -208,7 +198,7 @@ fn a_run_that_was_cut_off_is_found_again_and_ends_as_if_it_had_not_been() {
     ok(&mut later, Command::OpenModel { key: cut.model, name: cut.run.model.clone() });
     let settings = cut.run.data.clone();
     let name = settings.path.clone().unwrap();
-    ok(&mut later, Command::ReadData { key: cut.data, name, settings });
+    ok(&mut later, Command::ReadData { key: cut.data, name, settings, seed: 42 });
     let rest = ok(&mut later, Command::Resume { run: Box::new(cut.run) });
     assert_eq!([losses(&first), losses(&rest)].concat(), whole);
 
@@ -339,4 +329,46 @@ fn runs_are_numbered_and_can_be_named_and_refused_ones_leave_nothing() {
     assert_eq!(stored(&mut session).runs[0].name, None);
     let (_, outcome) = told(&mut session, Command::Rename { key: "runs/9".into(), name: "x".into() }, None);
     assert!(outcome.unwrap_err().to_string().starts_with("runs/9: it is no run"));
+}
+
+#[test]
+fn a_run_is_estimated_and_its_settings_judged() {
+    let mut session = session();
+    let ask = |session: &mut Page, run: Box<Run>| {
+        let told = ok(session, Command::Estimate { run, limit_bytes: Some(1000) });
+        let [Update::Estimated { problems, estimate }] = told.as_slice() else { panic!("{told:?}") };
+        (problems.clone(), estimate.clone())
+    };
+    assert_eq!(
+        ask(&mut session, run("runs/1")),
+        (Vec::new(), None),
+        "without a model there is nothing to tell"
+    );
+    ok(&mut session, open());
+    let (problems, estimate) = ask(&mut session, run("runs/1"));
+    assert!(problems.is_empty() && estimate.unwrap().time.is_none(), "without rows there is no time");
+    ok(&mut session, read(ROWS));
+    let estimate = ask(&mut session, run("runs/1")).1.unwrap();
+    let time = estimate.time.unwrap();
+    assert_eq!((time.total_steps, time.rate_from), (4, RateFrom::Product));
+    assert!(estimate.peak_bytes > 1000 && !estimate.advice.is_empty(), "{estimate:?}");
+
+    let mut wrong = run("runs/1");
+    wrong.train.batch_size = 0;
+    wrong.data.eval_fraction = 1.0;
+    let (problems, estimate) = ask(&mut session, wrong);
+    let keys: Vec<_> = problems.iter().map(|problem| problem.key.as_str()).collect();
+    assert_eq!((keys.as_slice(), estimate), (["data.eval_fraction", "train.batch_size"].as_slice(), None));
+    let mut nothing = run("runs/1");
+    nothing.method = serde_json::from_str(r#"{"kind":"lora","target_modules":"w_pack"}"#).unwrap();
+    let problems = ask(&mut session, nothing).0;
+    assert_eq!(problems[0].key, "method.target_modules");
+    assert!(problems[0].expected.contains("q_proj"), "{problems:?}");
+
+    // What the steps took is known at the next visit.
+    ok(&mut session, Command::Train { run: run("runs/1") });
+    let learned = ask(&mut session, run("runs/2")).1.unwrap().time.unwrap();
+    assert_eq!(learned.rate_from, RateFrom::Steps);
+    let speeds = block_on(session.store().read_all("speeds.json", 1 << 10)).unwrap();
+    assert!(String::from_utf8(speeds).unwrap().contains("cpu") || device_name() != "cpu");
 }

@@ -4,7 +4,7 @@
 
 use crate::adapter::model_folder;
 use crate::support::{device, fixtures, json};
-use attune::models::CausalLm;
+use attune::models::{CausalLm, refuse_too_large};
 use attune::protocol::Event;
 use attune::session;
 use attune::store::memory::MemoryStore;
@@ -182,4 +182,19 @@ fn the_ends_of_generation_are_those_of_transformers() {
     assert_eq!(ends(None, json!(7)), [2, 7]);
     assert_eq!(ends(Some(json!({})), json!(7)), [2, 7]);
     assert_eq!(ends(None, Value::Null), [2]);
+}
+
+#[test]
+fn a_model_with_a_tensor_larger_than_the_device_takes_is_refused() {
+    let store = model_folder("llama");
+    let files = block_on(ModelFiles::open(&store, "")).unwrap();
+    let bytes = |name: &&str| 4 * files.info(name).unwrap().shape.iter().product::<usize>() as u64;
+    let largest = files.tensor_names().into_iter().max_by_key(bytes).unwrap();
+    let n_bytes = bytes(&largest);
+    refuse_too_large(&files, "webgpu", n_bytes).unwrap();
+    let error = refuse_too_large(&files, "webgpu", n_bytes - 1).unwrap_err();
+    assert_eq!(error.exit_code(), 2);
+    let said = error.to_string();
+    assert!(said.starts_with("device webgpu: the model's tensor ") && said.contains(largest), "{said}");
+    assert!(said.ends_with("choose a smaller model, or compute on the CPU"), "{said}");
 }

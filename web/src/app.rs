@@ -1,6 +1,7 @@
 //! The frame: what the page is, the way through, and the view that is open.
 
 use crate::client::{self, Device};
+use crate::forecast;
 use crate::samples;
 use crate::state::{Page, Phase, View, Worker};
 use crate::units::{bytes, short};
@@ -14,8 +15,9 @@ pub fn App() -> impl IntoView {
     let page = Page::new();
     let samples = samples::list();
     let search = window().location().search().unwrap_or_default();
-    let device = if search.contains("device=cpu") { Device::Cpu } else { Device::Best };
-    client::start(page, device);
+    client::start(page, Device::asked(&search));
+    forecast::watch(page);
+    views::data::follow(page);
     let language = words::start();
     let body = move || match page.view.get() {
         View::Model => view! { <views::model::Model page samples /> }.into_any(),
@@ -69,6 +71,8 @@ fn Chip(page: Page) -> impl IntoView {
     let text = move || match page.worker.get() {
         Worker::Loading { total: 0, done: 0 } => t("starting"),
         Worker::Loading { done, total: 0 } => fill("loading, {n}", &[("n", &bytes(done))]),
+        // A GPU is tried out first, which takes moments.
+        Worker::Loading { done, total } if done >= total => t("getting ready"),
         Worker::Loading { done, total } => fill("loading, {n} %", &[("n", &(done * 100 / total))]),
         Worker::Ready(device) if device.name == "webgpu" => format!("WebGPU: {}", device.description),
         Worker::Ready(device) => format!("CPU: {}", device.description),
@@ -76,6 +80,10 @@ fn Chip(page: Page) -> impl IntoView {
     };
     let why = move || match page.worker.get() {
         Worker::Ready(device) => device.reason,
+        _ => None,
+    };
+    let limits = move || match page.worker.get() {
+        Worker::Ready(device) => device.limits,
         _ => None,
     };
     let kind = move || match page.worker.get() {
@@ -88,6 +96,7 @@ fn Chip(page: Page) -> impl IntoView {
         <div class="device" role="status">
             <span class=kind id="device">{text}</span>
             <span class="hint">{move || why().map(|reason| fill("because {reason}", &[("reason", &t(&reason))]))}</span>
+            <span class="hint">{move || limits().map(|limits| fill("tensors up to {tensor}, buffers up to {buffer}", &[("tensor", &bytes(limits.max_tensor_bytes)), ("buffer", &bytes(limits.max_buffer_bytes))]))}</span>
         </div>
     }
 }
@@ -140,10 +149,21 @@ fn status(page: Page, view: View) -> Status {
             Some(_) => missing("no usable row"),
             None => missing("choose a file"),
         },
-        View::Tune => Status::Done(page.run.with(|run| match &run.method {
-            attune::methods::MethodConfig::Lora(lora) => fill("LoRA, rank {rank}", &[("rank", &lora.rank)]),
-            attune::methods::MethodConfig::Full(_) => t("full tuning"),
-        })),
+        View::Tune => {
+            let method = page.run.with(|run| match &run.method {
+                attune::methods::MethodConfig::Lora(lora) => {
+                    fill("LoRA, rank {rank}", &[("rank", &lora.rank)])
+                }
+                attune::methods::MethodConfig::Full(_) => t("full tuning"),
+            });
+            if !forecast::to_mend(page).is_empty() {
+                missing("to be mended")
+            } else if page.is_tuned.get() {
+                Status::Done(method)
+            } else {
+                Status::Missing(method)
+            }
+        }
         View::Train => match page.phase.get() {
             Phase::Idle => missing("not started"),
             Phase::Training | Phase::Stopped => page.steps.with(|steps| {
@@ -169,16 +189,24 @@ fn status(page: Page, view: View) -> Status {
     }
 }
 
-/// What went wrong, in the view it concerns; a dead worker concerns all.
+/// What went wrong, in the view it concerns; a dead worker concerns all, and another can be started.
 #[component]
 fn Failure(page: Page) -> impl IntoView {
     let text = move || match page.worker.get() {
         Worker::Dead(message) => Some(message),
         _ => page.failure.get().and_then(|(view, message)| (view == page.view.get()).then_some(message)),
     };
+    let asked = || Device::asked(&window().location().search().unwrap_or_default());
+    let again = client::restart;
     view! {
         <div role="alert">
             {move || text().map(|text| view! { <p class="failure" id="failure">{text}</p> })}
         </div>
+        {move || matches!(page.worker.get(), Worker::Dead(_)).then(|| view! {
+            <div class="actions">
+                <button class="primary" id="restart" on:click=move |_| again(page, asked())>{t("Start the worker again")}</button>
+                <button id="restart-cpu" on:click=move |_| again(page, Device::Cpu)>{t("Start it on the CPU")}</button>
+            </div>
+        })}
     }
 }

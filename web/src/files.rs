@@ -1,5 +1,6 @@
 //! Files that come from and go to the user's disk.
 
+use crate::words::t;
 use leptos::prelude::*;
 use wasm_bindgen::JsCast;
 use web_sys::{DragEvent, Event, File, FileList, HtmlAnchorElement, HtmlInputElement, Url};
@@ -63,8 +64,8 @@ pub fn DropZone(
     view! {
         <label class="drop" class:over=is_over for=id on:dragover=over on:dragleave=move |_| is_over.set(false) on:drop=drop>
             <input id=id type="file" class="visually-hidden" accept=accept multiple=multiple on:change=choose />
-            <span class="drop-label">{label}</span>
-            <span class="hint">{hint}</span>
+            <span class="drop-label">{t(label)}</span>
+            <span class="hint">{t(hint)}</span>
         </label>
     }
 }

@@ -1,9 +1,13 @@
 //! What the page knows.
 
+use crate::form::Bad;
+use crate::hub::{Found, Hub};
+use crate::room::{self, Room};
+use crate::talk::Talk;
 use attune::config::{GenerateConfig, Run};
 use attune::protocol::{
-    DataView, DeviceView, EvalMetrics, Event, Figures, ModelCard, Reply, Sample, Sign, StepMetrics, Stored,
-    StoredRun, Trained, Update, Voice,
+    DataView, DeviceView, Estimate, EvalMetrics, Event, Figures, ModelCard, Reply, Returned, Sample,
+    SettingProblem, Sign, StepMetrics, Stored, StoredFile, StoredRun, Trained, Update,
 };
 use leptos::prelude::{Update as _, *};
 
@@ -73,7 +77,7 @@ pub struct Source {
 
 /// Tabs are closed without a thought, so a page's runs keep checkpoints more often than the core's default; and
 /// people look on, so a few prompts are answered on the way.
-fn first_run() -> Run {
+pub fn first_run() -> Run {
     let mut run = Run::default();
     run.train.save_steps = 20;
     run.train.sample_rows = 2;
@@ -100,10 +104,21 @@ pub struct Page {
     pub rows: RwSignal<Option<Source>>,
     /// What earlier visits left, and this one.
     pub stored: RwSignal<Stored>,
+    /// How much more the browser keeps.
+    pub room: RwSignal<Option<Room>>,
+    pub hub: Hub,
     /// An earlier run whose model and data are being opened again.
     pub returning: RwSignal<Option<StoredRun>>,
     pub data: RwSignal<Option<DataView>>,
     pub run: RwSignal<Run>,
+    /// Whether somebody has looked at the settings, or begun with them.
+    pub is_tuned: RwSignal<bool>,
+    /// Texts in the form of `run` that are no values.
+    pub bad: RwSignal<Vec<Bad>>,
+    /// What the core finds wrong with `run`.
+    pub problems: RwSignal<Vec<SettingProblem>>,
+    /// What `run` would need.
+    pub estimate: RwSignal<Option<Estimate>>,
     pub phase: RwSignal<Phase>,
     /// The settings that the run under way, or the last one, began with.
     pub begun: RwSignal<Option<Run>>,
@@ -119,11 +134,12 @@ pub struct Page {
     pub ticked: RwSignal<Vec<String>>,
     pub trained: RwSignal<Option<Trained>>,
     pub sampling: RwSignal<GenerateConfig>,
-    /// Continuations under way and done, one a voice.
-    pub base_text: RwSignal<String>,
-    pub tuned_text: RwSignal<String>,
-    /// Who speaks at the moment, and who is to come.
-    pub speaking: RwSignal<Vec<Voice>>,
+    /// The conversation.
+    pub talk: Talk,
+    /// Files made to be taken home.
+    pub packed: RwSignal<Vec<StoredFile>>,
+    /// What was brought back last.
+    pub returned: RwSignal<Option<Returned>>,
 }
 
 impl Page {
@@ -140,9 +156,15 @@ impl Page {
             importing: RwSignal::new(None),
             rows: RwSignal::new(None),
             stored: RwSignal::new(Stored::default()),
+            room: RwSignal::new(None),
+            hub: Hub::new(),
             returning: RwSignal::new(None),
             data: RwSignal::new(None),
             run: RwSignal::new(first_run()),
+            is_tuned: RwSignal::new(false),
+            bad: RwSignal::new(Vec::new()),
+            problems: RwSignal::new(Vec::new()),
+            estimate: RwSignal::new(None),
             phase: RwSignal::new(Phase::Idle),
             begun: RwSignal::new(None),
             steps: RwSignal::new(Vec::new()),
@@ -154,15 +176,17 @@ impl Page {
             ticked: RwSignal::new(Vec::new()),
             trained: RwSignal::new(None),
             sampling: RwSignal::new(GenerateConfig::default()),
-            base_text: RwSignal::new(String::new()),
-            tuned_text: RwSignal::new(String::new()),
-            speaking: RwSignal::new(Vec::new()),
+            talk: Talk::new(),
+            packed: RwSignal::new(Vec::new()),
+            returned: RwSignal::new(None),
         }
     }
 
-    /// Whether the worker has nothing to do.
+    /// Whether the worker has nothing to do. What the settings ask for by themselves is done in an instant and holds
+    /// nobody up.
     pub fn is_free(&self) -> bool {
-        matches!(self.worker.get(), Worker::Ready(_)) && self.asked.with(Vec::is_empty)
+        let is_done = |asked: &Vec<View>| asked.iter().all(|view| *view == View::Tune);
+        matches!(self.worker.get(), Worker::Ready(_)) && self.asked.with(is_done)
     }
 
     /// Takes in what the worker says.
@@ -171,8 +195,14 @@ impl Page {
             Reply::Loading { done, total } => self.worker.set(Worker::Loading { done, total }),
             Reply::Ready { device } => self.worker.set(Worker::Ready(device)),
             Reply::Update(update) => self.update(update),
-            Reply::File { .. } => {}
+            // The client hears of a worker's end.
+            Reply::File { .. } | Reply::Fetched { .. } | Reply::Gone { .. } => {}
             Reply::Memory { n_bytes } => self.memory.set(Some(n_bytes)),
+            Reply::Choose { id, files } => {
+                self.hub.is_fetching.set(false);
+                self.hub.choice.set(Some((id, files)));
+            }
+            Reply::Found { text, models, problem } => self.hub.hear(Found { text, models, problem }),
             Reply::Done => _ = self.ended(),
             Reply::Failed { message, is_stop } => {
                 // Without a request under way it is the worker's own start that failed.
@@ -198,7 +228,7 @@ impl Page {
         self.progress.set(None);
         let view = self.asked.try_update(|asked| (!asked.is_empty()).then(|| asked.remove(0))).flatten()?;
         if view == View::Try {
-            self.speaking.update(|speaking| _ = (!speaking.is_empty()).then(|| speaking.remove(0)));
+            self.talk.ended();
         }
         Some(view)
     }
@@ -208,27 +238,46 @@ impl Page {
             Update::Event(event) => self.event(event),
             Update::Model(card) => {
                 self.importing.set(None);
+                self.talk.begin(card.has_chat_template);
                 self.model.set(Some(card));
                 self.data.set(None);
+                // An adapter of another model.
+                self.run.update(|run| run.adapter = None);
                 self.forget_run();
             }
             Update::Data(view) => {
                 self.data.set(Some(*view));
+                self.talk.examples.set(None);
                 if let Some(run) = self.returning.try_update(Option::take).flatten() {
                     self.return_to(run);
                 }
             }
             Update::Trained(trained) => {
+                if let Some(run) = self.returning.try_update(Option::take).flatten() {
+                    self.return_to(run);
+                }
                 self.trained.set(Some(trained));
                 self.phase.set(Phase::Done);
             }
-            Update::Text { piece } => {
-                match self.speaking.with_untracked(|speaking| speaking.first().copied()) {
-                    Some(Voice::Tuned) => self.tuned_text.update(|text| text.push_str(&piece)),
-                    _ => self.base_text.update(|text| text.push_str(&piece)),
-                }
+            Update::Text { piece } => self.talk.hear(&piece),
+            Update::Answer(answer) => self.talk.answered(answer),
+            Update::Examples(examples) => self.talk.show(examples),
+            Update::Estimated { problems, estimate } => {
+                self.problems.set(problems);
+                self.estimate.set(estimate.map(|estimate| *estimate));
             }
-            Update::Stored(stored) => self.stored.set(stored),
+            Update::Stored(stored) => {
+                // The promise is asked for once there is something to lose.
+                let is_something = !stored.models.is_empty() || !stored.runs.is_empty();
+                let is_promised = self.room.get_untracked().is_some_and(|room| room.is_promised);
+                room::look(self.room, is_something && !is_promised);
+                self.stored.set(stored);
+            }
+            Update::Packed(file) => self.packed.update(|packed| {
+                packed.retain(|earlier| earlier.key != file.key);
+                packed.push(file);
+            }),
+            Update::Returned(returned) => self.returned(*returned),
             Update::Figures(figures) => {
                 self.figures.update(|all| {
                     all.retain(|other| other.key != figures.key);
@@ -236,7 +285,6 @@ impl Page {
                 });
                 self.show_figures();
             }
-            Update::Answer(_) | Update::Packed(_) => {}
         }
     }
 
@@ -268,7 +316,7 @@ impl Page {
                 evals.push(eval);
             }),
             // The data view has shown the report already.
-            Event::Data(_) | Event::Checkpoint { .. } | Event::Done(_) => {}
+            Event::Data(_) | Event::Estimate(_) | Event::Checkpoint { .. } | Event::Done(_) => {}
         }
     }
 
@@ -276,6 +324,8 @@ impl Page {
     fn return_to(&self, stored: StoredRun) {
         let run = stored.run;
         self.phase.set(Phase::Stopped);
+        self.bad.set(Vec::new());
+        self.is_tuned.set(true);
         self.run.set(run.clone());
         self.begun.set(Some(run));
         self.show_figures();
@@ -298,6 +348,36 @@ impl Page {
         }
     }
 
+    /// Settings are in force at once; a run is shown like the last one.
+    fn returned(&self, returned: Returned) {
+        if let Some(settings) = &returned.settings {
+            self.run.set(settings.clone());
+        }
+        if let Some(stored) = &returned.run {
+            self.forget_run();
+            let settings = returned.settings.clone().unwrap_or_else(|| self.run.get_untracked());
+            self.return_to(stored.clone());
+            // Another run does not go into this one's folder, and is no continuation unless asked for.
+            self.run.set(settings);
+        }
+        self.returned.set(Some(returned));
+    }
+
+    /// A new worker knows nothing of what the last one had open; what is stored it will tell.
+    pub fn forget_worker(&self) {
+        self.asked.set(Vec::new());
+        self.talk.speaking.set(Vec::new());
+        self.progress.set(None);
+        self.failure.set(None);
+        self.importing.set(None);
+        self.returning.set(None);
+        self.model.set(None);
+        self.source.set(None);
+        self.data.set(None);
+        self.rows.set(None);
+        self.forget_run();
+    }
+
     /// Figures and result of the last run are no longer those of what is chosen.
     pub fn forget_run(&self) {
         self.phase.set(Phase::Idle);
@@ -308,7 +388,8 @@ impl Page {
         self.signs.set(Vec::new());
         self.trained.set(None);
         self.notes.set(Vec::new());
-        self.base_text.set(String::new());
-        self.tuned_text.set(String::new());
+        self.talk.clear();
+        self.packed.set(Vec::new());
+        self.returned.set(None);
     }
 }

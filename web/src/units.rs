@@ -15,8 +15,13 @@ pub fn count(n: usize) -> String {
 
 /// `134.5 M`, for parameters.
 pub fn short(n: usize) -> String {
+    short64(n as u64)
+}
+
+/// [`short`] of more than a browser can address.
+pub fn short64(n: u64) -> String {
     match n {
-        0..10_000 => count(n),
+        0..10_000 => count(n as usize),
         10_000..1_000_000 => format!("{:.1} k", n as f64 / 1e3),
         1_000_000..1_000_000_000 => format!("{:.1} M", n as f64 / 1e6),
         _ => format!("{:.2} B", n as f64 / 1e9),

@@ -2,8 +2,9 @@
 
 use crate::process::{Finished, run_logged};
 use crate::{demo, page, serve, tools};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use std::ffi::OsString;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -16,6 +17,27 @@ pub struct Browser {
     node_path: OsString,
     attune: PathBuf,
     address: String,
+    hub: Hub,
+}
+
+/// The page with a hub on this machine, which the test of the hub starts at these addresses.
+struct Hub {
+    page: String,
+    endpoint: String,
+    downloads: String,
+}
+
+impl Hub {
+    fn start(out: &Path) -> Result<Self> {
+        // Bound and let go: nothing else asks for ports between here and the test.
+        let free = || -> Result<String> {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free port")?;
+            Ok(format!("http://{}", listener.local_addr().context("a free port's address")?))
+        };
+        let (endpoint, downloads) = (free()?, free()?);
+        let page = serve::start(out, Some(&format!("{endpoint} {downloads}")))?;
+        Ok(Self { page, endpoint, downloads })
+    }
 }
 
 impl Browser {
@@ -30,9 +52,15 @@ impl Browser {
         };
         let node_path = tools::node_path()?;
         let out = crate::cache::target_dir().join("page");
-        page::build(&out)?;
+        page::build(&out, page::Built { gpu: true, quick: false }, None)?;
         let attune = demo::build("cpu")?;
-        Ok(Ok(Self { chromium, node_path, attune, address: serve::start(&out)? }))
+        Ok(Ok(Self {
+            chromium,
+            node_path,
+            attune,
+            address: serve::start(&out, None)?,
+            hub: Hub::start(&out)?,
+        }))
     }
 
     /// Runs one script to its end.
@@ -40,12 +68,20 @@ impl Browser {
     /// # Errors
     /// Node cannot be started.
     pub fn run(&self, name: &str, script: &Path) -> Result<Finished> {
+        run_logged(&format!("browser-{name}"), &mut self.node(script))
+    }
+
+    /// Node with a script that drives the page.
+    pub fn node(&self, script: &Path) -> Command {
         let mut node = Command::new("node");
         node.arg(script)
             .env("NODE_PATH", &self.node_path)
             .env("ATTUNE_CHROMIUM", &self.chromium)
             .env("ATTUNE_BIN", &self.attune)
-            .env("ATTUNE_PAGE", &self.address);
-        run_logged(&format!("browser-{name}"), &mut node)
+            .env("ATTUNE_PAGE", &self.address)
+            .env("ATTUNE_HUB_PAGE", &self.hub.page)
+            .env("ATTUNE_HUB", &self.hub.endpoint)
+            .env("ATTUNE_HUB_DOWNLOADS", &self.hub.downloads);
+        node
     }
 }

@@ -16,11 +16,11 @@ const MOST_WEIGHTS: u64 = 1_000_000;
 const LAYERS: &[&[&str]] = &[
     &["error"],
     &["config", "device", "store"],
-    &["tokenizer", "data", "ops", "methods", "protocol", "curves", "native"],
+    &["tokenizer", "data", "ops", "methods", "protocol", "curves", "hub", "native"],
     &["models"],
     &["generate"],
     &["objectives"],
-    &["train", "eval", "export"],
+    &["train", "eval", "export", "estimate"],
     &["session"],
     &["cli", "main"],
 ];
@@ -54,7 +54,7 @@ const OS_PATHS: &[&str] = &[
 pub fn check() -> Result<usize> {
     let root = crate::root();
     let mut files = Vec::new();
-    for folder in ["src", "xtask/src", "tests", "web/src", "web/worker/src"] {
+    for folder in ["src", "xtask/src", "tests", "web/src", "web/worker/src", "web/worker/tests"] {
         rust_files(&root.join(folder), &mut files)?;
     }
     files.sort();

@@ -1,4 +1,4 @@
-//! Development tasks: `cargo xtask serve | dist | test | demo | bench | cache`. One file a task.
+//! Development tasks: `cargo xtask serve | dist | test | demo | bench | pictures | cache`. One file a task.
 //!
 //! Each task sets up what it needs on a machine that has only rustup, a C compiler and Python.
 
@@ -8,12 +8,17 @@ mod cache;
 mod demo;
 mod house;
 mod licenses;
+mod offline;
 mod page;
+mod pictures;
+mod policy;
 mod process;
+mod remember;
 mod serve;
 mod setup;
 mod test;
 mod tools;
+mod worker;
 
 use clap::{Parser, Subcommand};
 use std::path::{Path, PathBuf};
@@ -38,6 +43,8 @@ enum Task {
     Demo(demo::Args),
     /// Time training and generation, beside transformers + PEFT where a Python with torch is found.
     Bench(bench::Args),
+    /// Take the README's pictures from the page at real work.
+    Pictures(pictures::Args),
     /// Show where builds, models and data are cached, or clean the builds.
     Cache(cache::Args),
 }
@@ -49,6 +56,7 @@ fn main() -> ExitCode {
         Task::Test(args) => test::run(&args),
         Task::Demo(args) => demo::run(&args),
         Task::Bench(args) => bench::run(&args),
+        Task::Pictures(args) => pictures::run(&args),
         Task::Cache(args) => cache::run(&args),
     };
     match outcome {

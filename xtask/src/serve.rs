@@ -1,6 +1,6 @@
 //! `cargo xtask serve`: builds the page and serves it, with a sample model and sample data, on this machine only.
 
-use crate::{demo, page};
+use crate::{demo, page, policy};
 use anyhow::{Context, Result};
 use serde_json::json;
 use std::fs::{self, File};
@@ -15,6 +15,7 @@ use std::thread;
 const MAX_HEADER_BYTES: u64 = 16 << 10;
 
 const MODEL_FILE: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
+const INDEX: &str = "index.html";
 const DATA_FILE: &str = "train.jsonl";
 
 #[derive(clap::Args)]
@@ -25,9 +26,15 @@ pub struct Args {
     /// Folder that receives the page.
     #[arg(long, value_name = "DIR", default_value = "dist")]
     out: PathBuf,
+    #[command(flatten)]
+    built: page::Built,
     /// Serve what is in the folder without building.
     #[arg(long)]
     no_build: bool,
+    /// The model hub that the page asks instead of huggingface.co; more origins from which its downloads come after
+    /// it, parted by spaces.
+    #[arg(long, value_name = "URLS")]
+    hub: Option<String>,
     /// Serve no sample model and no sample data.
     #[arg(long)]
     no_samples: bool,
@@ -36,6 +43,10 @@ pub struct Args {
 /// What is served: the page's folder, and files under `samples/`.
 struct Site {
     folder: PathBuf,
+    /// The page itself.
+    index: String,
+    /// What the page and its worker may connect to.
+    connections: String,
     samples: Vec<Sample>,
 }
 
@@ -50,28 +61,33 @@ struct Sample {
 /// Runs `cargo xtask serve`.
 pub fn run(args: &Args) -> Result<()> {
     if !args.no_build {
-        page::build(&args.out)?;
+        page::build(&args.out, args.built, None)?;
     }
     let samples = if args.no_samples { Vec::new() } else { samples() };
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, args.port))
         .with_context(|| format!("port {} is not free; choose another with --port", args.port))?;
     println!("{}", address(&listener)?);
-    listen(&listener, site(&args.out, samples)?);
+    listen(&listener, site(&args.out, samples, args.hub.as_deref())?);
     Ok(())
 }
 
-/// Serves a built page and the samples on a free port until this program ends, and returns the page's address.
-pub fn start(out: &Path) -> Result<String> {
-    let site = site(out, samples())?;
+/// Serves a built page, with another hub where one is named, and the samples on a free port until this program ends,
+/// and returns the page's address.
+pub fn start(out: &Path, hub: Option<&str>) -> Result<String> {
+    let site = site(out, samples(), hub)?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free port")?;
     let address = address(&listener)?;
     thread::spawn(move || listen(&listener, site));
     Ok(address)
 }
 
-fn site(out: &Path, samples: Vec<Sample>) -> Result<Site> {
+fn site(out: &Path, samples: Vec<Sample>, hub: Option<&str>) -> Result<Site> {
     let folder = out.canonicalize().with_context(|| format!("no page in {}", out.display()))?;
-    Ok(Site { folder, samples })
+    let html =
+        fs::read_to_string(folder.join(INDEX)).with_context(|| format!("no page in {}", out.display()))?;
+    let index = hub.map_or_else(|| Ok(html.clone()), |urls| policy::with_hub(&html, urls))?;
+    let connections = policy::connections(&index)?;
+    Ok(Site { folder, index, connections, samples })
 }
 
 fn address(listener: &TcpListener) -> Result<String> {
@@ -131,50 +147,57 @@ fn answer(site: &Site, stream: TcpStream) -> Result<()> {
     let mut reader = BufReader::new(std::io::Read::take(stream.try_clone()?, MAX_HEADER_BYTES));
     let mut request = String::new();
     reader.read_line(&mut request)?;
-    let mut accepts_gzip = false;
+    let mut accepted = String::new();
     loop {
         let mut line = String::new();
         if reader.read_line(&mut line)? == 0 || line.trim().is_empty() {
             break;
         }
         let line = line.to_ascii_lowercase();
-        accepts_gzip |= line.starts_with("accept-encoding:") && line.contains("gzip");
+        if let Some(encodings) = line.strip_prefix("accept-encoding:") {
+            accepted = encodings.to_string();
+        }
     }
     let mut words = request.split_whitespace();
     let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    // The page states its own, stricter policy; this one is for the worker, which a page's does not reach.
+    let policy =
+        format!("default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; connect-src {}", site.connections);
+    let mut headers = vec![("Content-Security-Policy", policy)];
     let body = match method {
         "GET" | "HEAD" => find(site, target),
         _ => {
-            return respond(
-                stream,
-                "405 Method Not Allowed",
-                &[],
-                Body::Text(String::new(), "text/plain"),
-                false,
-            );
+            let text = Body::Text(String::new(), "text/plain");
+            return respond(stream, "405 Method Not Allowed", headers, text, false);
         }
     };
     let Some(body) = body else {
         let text = Body::Text("not found\n".into(), "text/plain");
-        return respond(stream, "404 Not Found", &[], text, false);
+        return respond(stream, "404 Not Found", headers, text, false);
     };
-    let compressed = match &body {
-        Body::File(path) if accepts_gzip => {
-            let ending = path.extension().unwrap_or_default().to_string_lossy();
-            let gz = path.with_extension(format!("{ending}.gz"));
-            gz.exists().then_some(gz)
-        }
-        _ => None,
-    };
-    let mut headers = Vec::new();
-    if let (Some(gz), Body::File(plain)) = (compressed, &body) {
-        headers.push(("Content-Encoding", "gzip".to_string()));
+    if let Body::File(plain) = &body
+        && let Some((encoding, file)) = compressed(plain, &accepted)
+    {
+        headers.push(("Content-Encoding", encoding.to_string()));
         headers.push(("X-Uncompressed-Length", fs::metadata(plain)?.len().to_string()));
         headers.push(("Content-Type", mime(plain).to_string()));
-        return respond(stream, "200 OK", &headers, Body::File(gz), method == "HEAD");
+        return respond(stream, "200 OK", headers, Body::File(file), method == "HEAD");
     }
     headers.push(("Content-Type", body.mime().to_string()));
-    respond(stream, "200 OK", &headers, body, method == "HEAD")
+    respond(stream, "200 OK", headers, body, method == "HEAD")
+}
+
+/// The smallest form of a file that lies beside it and that the browser accepts, as `gzip, deflate, br;q=1.0`.
+fn compressed(plain: &Path, accepted: &str) -> Option<(&'static str, PathBuf)> {
+    let ending = plain.extension().unwrap_or_default().to_string_lossy();
+    let names = |encoding| {
+        let mut accepted = accepted.split(',').filter_map(|one| one.split(';').next());
+        accepted.any(|name| name.trim() == encoding)
+    };
+    [("br", "br"), ("gzip", "gz")].into_iter().find_map(|(encoding, more)| {
+        let file = plain.with_extension(format!("{ending}.{more}"));
+        (names(encoding) && file.exists()).then_some((encoding, file))
+    })
 }
 
 enum Body {
@@ -202,7 +225,10 @@ fn find(site: &Site, target: &str) -> Option<Body> {
             sample.map(|sample| Body::File(sample.file.clone()))
         }
         None => {
-            let name = if path.is_empty() { "index.html" } else { path };
+            let name = if path.is_empty() { INDEX } else { path };
+            if name == INDEX {
+                return Some(Body::Text(site.index.clone(), "text/html; charset=utf-8"));
+            }
             let is_name = !name.contains(['/', '\\', ':', '%']) && !name.starts_with('.');
             let file = site.folder.join(name);
             (is_name && file.is_file()).then_some(Body::File(file))
@@ -237,6 +263,8 @@ fn mime(path: &Path) -> &'static str {
         // Browsers compile a module while it arrives only under this name.
         Some("wasm") => "application/wasm",
         Some("json" | "jsonl") => "application/json",
+        Some("svg") => "image/svg+xml",
+        Some("webmanifest") => "application/manifest+json",
         _ => "application/octet-stream",
     }
 }
@@ -244,7 +272,7 @@ fn mime(path: &Path) -> &'static str {
 fn respond(
     mut stream: TcpStream,
     status: &str,
-    headers: &[(&str, String)],
+    mut headers: Vec<(&str, String)>,
     body: Body,
     head_only: bool,
 ) -> Result<()> {
@@ -255,12 +283,8 @@ fn respond(
     let mut head = format!(
         "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nCache-Control: no-cache\r\nX-Content-Type-Options: nosniff\r\nConnection: close\r\n"
     );
-    // The page states its own, stricter policy; this one is for the worker, which a page's does not reach.
-    let is_page = headers.iter().any(|(_, value)| value.starts_with("text/html"));
-    if !is_page {
-        head.push_str(
-            "Content-Security-Policy: default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; connect-src 'self'\r\n",
-        );
+    if headers.iter().any(|(_, value)| value.starts_with("text/html")) {
+        headers.retain(|(name, _)| *name != "Content-Security-Policy");
     }
     for (name, value) in headers {
         head.push_str(&format!("{name}: {value}\r\n"));
@@ -281,9 +305,27 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_smallest_accepted_form_is_served() {
+        let folder = std::env::temp_dir().join(format!("attune-serve-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let plain = folder.join("a.wasm");
+        for ending in ["wasm", "wasm.gz", "wasm.br"] {
+            fs::write(plain.with_extension(ending), "").unwrap();
+        }
+        let encoding = |accepted| compressed(&plain, accepted).map(|(encoding, _)| encoding);
+        assert_eq!(encoding(" gzip, deflate, br, zstd"), Some("br"));
+        assert_eq!(encoding(" gzip;q=1.0"), Some("gzip"));
+        assert_eq!(encoding(" zbr"), None);
+        assert_eq!(encoding(""), None);
+        fs::remove_file(folder.join("a.wasm.br")).unwrap();
+        assert_eq!(encoding(" gzip, br"), Some("gzip"));
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
     fn names_outside_the_page_are_not_found() {
         let folder = std::env::temp_dir();
-        let site = Site { folder, samples: Vec::new() };
+        let site = Site { folder, index: String::new(), connections: String::new(), samples: Vec::new() };
         for target in ["/../etc/passwd", "/.hidden", "/a/b", "/%2e%2e", "//etc/passwd", "/samples/none"] {
             assert!(find(&site, target).is_none(), "{target}");
         }

@@ -25,7 +25,10 @@ pub enum WasmToolchain {
     Debian,
 }
 
-const WASM: &str = "wasm32-unknown-unknown";
+/// The target that a browser runs.
+pub const WASM: &str = "wasm32-unknown-unknown";
+/// Seconds for all tests in the browser together.
+const TEST_SECS: &str = "300";
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 const DEBIAN_STD: &str = "/usr/lib/rustlib/src/rust/library/Cargo.toml";
 
@@ -59,15 +62,35 @@ impl WasmToolchain {
         command
     }
 
+    /// `cargo test` of the page's worker in the browser that `driver` drives; what the page's own build compiles of
+    /// it is compiled once.
+    pub fn test(&self, runner: &Path, driver: &Path) -> Command {
+        let mut command = crate::process::cargo(["test", "--release", "--locked", "--target", WASM]);
+        command.args(["--package", "attune-worker", "--test", "in_browser"]);
+        self.set(&mut command);
+        command
+            .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER", runner)
+            .env("CHROMEDRIVER", driver)
+            .env("WASM_BINDGEN_TEST_TIMEOUT", TEST_SECS);
+        command
+    }
+
+    /// Where it builds: another compiler's artefacts would evict the ordinary ones.
+    pub fn target_dir(&self) -> PathBuf {
+        crate::cache::target_dir().join(match self {
+            Self::Rustup => "wasm",
+            Self::Debian => "wasm-debian",
+        })
+    }
+
     /// Makes a command, cargo or one that calls it, compile with this toolchain.
     pub fn set(&self, command: &mut Command) {
+        command.env("CARGO_TARGET_DIR", self.target_dir());
         match self {
-            Self::Rustup => _ = command.env("CARGO_TARGET_DIR", crate::cache::target_dir().join("wasm")),
-            // Another compiler's artefacts would evict the ordinary ones: it gets its own folder.
+            Self::Rustup => {}
             Self::Debian => {
                 command
                     .env("CARGO_UNSTABLE_BUILD_STD", "std,panic_abort")
-                    .env("CARGO_TARGET_DIR", crate::cache::target_dir().join("wasm-debian"))
                     .env("RUSTC", DEBIAN_RUSTC)
                     .env("RUSTC_BOOTSTRAP", "1")
                     .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", "wasm-ld-22");

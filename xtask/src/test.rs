@@ -3,6 +3,7 @@
 use crate::browser::{Browser, SKIPPED};
 use crate::process::{Finished, cargo, run_logged};
 use crate::setup::{self, in_ci};
+use crate::tools;
 use anyhow::{Result, bail};
 use std::path::PathBuf;
 use std::process::Command;
@@ -62,6 +63,13 @@ impl Verdict {
     /// What cannot be set up may be skipped at a desk, never in continuous integration.
     fn missing(reason: impl Into<String>) -> Self {
         if in_ci() { Self::failed(reason) } else { Self { tally: Tally::SKIPPED, said: reason.into() } }
+    }
+
+    /// Both.
+    fn and(mut self, other: Self) -> Self {
+        self.tally.add(other.tally);
+        self.said = other.said;
+        self
     }
 
     /// Takes the test of the real model, which passes where it has none, out of those that passed.
@@ -153,8 +161,24 @@ fn clippy(args: &Args) -> Result<Verdict> {
 fn wasm(_: &Args) -> Result<Verdict> {
     match setup::wasm_toolchain() {
         Err(reason) => Ok(Verdict::missing(reason)),
-        Ok(toolchain) => Ok(Verdict::of(&run_logged("wasm", &mut toolchain.check())?)),
+        Ok(toolchain) => {
+            let checked = Verdict::of(&run_logged("wasm", &mut toolchain.check())?);
+            if checked.tally.failed > 0 { Ok(checked) } else { Ok(checked.and(in_browser(&toolchain)?)) }
+        }
     }
+}
+
+/// The worker's tests in wasm, in a worker of a headless Chromium.
+fn in_browser(toolchain: &setup::WasmToolchain) -> Result<Verdict> {
+    let driver = tools::chromium().and_then(|_| tools::chromedriver());
+    let driver = match driver {
+        Ok(driver) => driver,
+        Err(reason) => return Ok(Verdict::missing(reason)),
+    };
+    let runner =
+        tools::wasm_bindgen()?.join(format!("wasm-bindgen-test-runner{}", std::env::consts::EXE_SUFFIX));
+    let finished = run_logged("wasm-tests", &mut toolchain.test(&runner, &driver))?;
+    Ok(counted(&finished, summaries(&finished.lines)))
 }
 
 fn tests(args: &Args) -> Result<Verdict> {

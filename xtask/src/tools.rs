@@ -19,12 +19,20 @@ const AXE: &str = "4.14.1";
 /// What could not be installed, and why.
 pub fn path() -> Result<OsString> {
     let trunk = cargo_tool("trunk", "trunk", TRUNK, &["--locked"])?;
-    // Its locked dependencies include one that the registry withdrew, so the newest that fit are taken.
-    let bindgen = cargo_tool("wasm-bindgen-cli", "wasm-bindgen", &wasm_bindgen_version()?, &[])?;
+    let bindgen = wasm_bindgen()?;
     let binaryen = npm_package("binaryen", BINARYEN)?.join(".bin");
     let system = env::var_os("PATH").unwrap_or_default();
     let folders = [trunk, bindgen, binaryen].into_iter().chain(env::split_paths(&system));
     env::join_paths(folders).context("a folder of PATH has a colon in its name")
+}
+
+/// The folder with wasm-bindgen's programs, `wasm-bindgen-test-runner` among them.
+///
+/// # Errors
+/// They cannot be installed.
+pub fn wasm_bindgen() -> Result<PathBuf> {
+    // Its locked dependencies include one that the registry withdrew, so the newest that fit are taken.
+    cargo_tool("wasm-bindgen-cli", "wasm-bindgen", &wasm_bindgen_version()?, &[])
 }
 
 /// What Node takes as `NODE_PATH` to find npm's playwright-core and axe-core.
@@ -41,21 +49,33 @@ pub fn node_path() -> Result<OsString> {
 /// # Errors
 /// A sentence that says why there is none.
 pub fn chromium() -> Result<PathBuf, String> {
-    if let Some(path) = env::var_os("ATTUNE_CHROMIUM") {
+    system_program("ATTUNE_CHROMIUM", &["chromium", "chromium-browser", "google-chrome"], "chromium")
+}
+
+/// What drives Chromium for tests in wasm: `CHROMEDRIVER`, or one on PATH, or Debian's, installed if need be.
+///
+/// # Errors
+/// A sentence that says why there is none.
+pub fn chromedriver() -> Result<PathBuf, String> {
+    system_program("CHROMEDRIVER", &["chromedriver"], "chromium-driver")
+}
+
+/// A program that an environment variable names, or that is on PATH under one of these names, or that comes with
+/// a Debian package.
+fn system_program(variable: &str, names: &[&str], package: &str) -> Result<PathBuf, String> {
+    if let Some(path) = env::var_os(variable) {
         return Ok(path.into());
     }
     let find = || {
-        ["chromium", "chromium-browser", "google-chrome"]
-            .iter()
-            .filter(|name| succeeds(Command::new(name).arg("--version")))
-            .find_map(|name| on_path(name))
+        let starts = |name: &&&str| succeeds(Command::new(name).arg("--version"));
+        names.iter().filter(starts).find_map(|name| on_path(name))
     };
     if let Some(found) = find() {
         return Ok(found);
     }
-    setup::apt_install("chromium", &["chromium"])
-        .map_err(|reason| format!("no Chromium (see ATTUNE_CHROMIUM), and {reason}"))?;
-    find().ok_or_else(|| "Debian's chromium does not start".into())
+    setup::apt_install(package, &[package])
+        .map_err(|reason| format!("no {package} (see {variable}), and {reason}"))?;
+    find().ok_or_else(|| format!("Debian's {package} does not start"))
 }
 
 /// Where a program is: some callers start it by its path only.

@@ -2,6 +2,7 @@
 
 use super::super::test_server::{Answer, TestServer};
 use super::*;
+use crate::hub::Advice;
 
 /// Bytes long enough to break in the middle, and their checksum.
 fn fixture() -> (Vec<u8>, String) {
@@ -23,7 +24,11 @@ impl Target {
     }
 
     fn fetch(&self, url: &str, size: Option<u64>, sha256: Option<&str>) -> (Result<()>, Vec<Event>) {
-        let get = Get { url, headers: Vec::new(), when_denied: "a token", when_missing: "a name" };
+        let get = Get {
+            url,
+            headers: Vec::new(),
+            advice: Advice { when_denied: "a token", when_missing: "a name" },
+        };
         let mut events = Vec::new();
         let checksum = sha256.map(Checksum::Sha256);
         let download = Download { get, to: &self.to, size, checksum, task: "fetching".to_owned() };

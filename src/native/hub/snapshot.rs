@@ -1,7 +1,6 @@
 //! What of the hub lies in the cache: snapshots by commit, and which commit a branch meant last.
 
-use super::HubId;
-use crate::native::download::Checksum;
+use crate::hub::{HubId, RemoteFile, is_commit, percent_encoded};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -37,27 +36,6 @@ pub(in crate::native) struct Manifest {
     pub files: Vec<RemoteFile>,
 }
 
-/// A file of a repository.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(in crate::native) struct RemoteFile {
-    /// Path in the repository.
-    pub name: String,
-    /// Bytes.
-    pub size: Option<u64>,
-    /// SHA-256 in hexadecimal: of files outside git, which all weights are.
-    pub sha256: Option<String>,
-    /// git's name of the bytes, of files in git.
-    pub git_blob: Option<String>,
-}
-
-impl RemoteFile {
-    /// The checksum that the hub tells.
-    pub fn checksum(&self) -> Option<Checksum<'_>> {
-        let git_blob = || self.git_blob.as_deref().map(Checksum::GitBlob);
-        self.sha256.as_deref().map(Checksum::Sha256).or_else(git_blob)
-    }
-}
-
 /// The model of a commit, where all of it is in the cache.
 pub(super) fn complete(home: &Path, commit: &str, id: &HubId) -> Option<PathBuf> {
     let folder = home.join(commit);
@@ -81,21 +59,4 @@ pub(super) fn is_whole(path: &Path, size: Option<u64>) -> bool {
 /// Where the commit is noted that a branch or tag meant last.
 pub(super) fn reference(home: &Path, revision: &str) -> PathBuf {
     home.join("refs").join(percent_encoded(revision, ""))
-}
-
-/// A full SHA-1 of git.
-pub(in crate::native) fn is_commit(text: &str) -> bool {
-    text.len() == 40 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-}
-
-/// RFC 3986's unreserved characters and those of `also` as they are, all others as `%XX`.
-pub(super) fn percent_encoded(text: &str, also: &str) -> String {
-    text.bytes()
-        .map(|byte| match char::from(byte) {
-            char if char.is_ascii_alphanumeric() || "-._~".contains(char) || also.contains(char) => {
-                char.to_string()
-            }
-            _ => format!("%{byte:02X}"),
-        })
-        .collect()
 }

@@ -1,9 +1,8 @@
 #![allow(clippy::unwrap_used)]
 
-use super::super::git_blob::git_blob_id;
-use super::super::hex;
 use super::super::test_server::{Answer, Request, TestServer};
 use super::*;
+use crate::hub::{git_blob_id, hex};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -176,7 +175,7 @@ fn tampered_files_are_refused_and_not_kept() {
         assert!(local.fetch("owner/name").unwrap_err().to_string().contains("checksum"));
         let folder = hub_folder(&local.hub.cache).join("owner--name").join(COMMIT);
         // Nothing is fetched on the word of a config that is not the hub's.
-        assert_eq!(folder.join(WEIGHTS_INDEX).exists(), name != "config.json");
+        assert_eq!(folder.join("model.safetensors.index.json").exists(), name != "config.json");
         assert!(!folder.join(name).exists() && !folder.join(format!("{name}.part")).exists());
     }
 }

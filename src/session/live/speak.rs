@@ -77,7 +77,8 @@ impl<S: Store> Session<S> {
         }
     }
 
-    async fn load(&self, key: String, adapter: Option<String>, tell: Tell<'_>) -> Result<Speaker> {
+    /// Loads the weights `key` with the adapter of that folder.
+    pub(super) async fn load(&self, key: String, adapter: Option<String>, tell: Tell<'_>) -> Result<Speaker> {
         let files = ModelFiles::open(&self.store, &key).await?;
         let attached = match &adapter {
             Some(folder) => Some(Adapter::load(&self.store, folder).await?),

@@ -1,30 +1,30 @@
 //! What the store holds between visits: models, and runs with where they began.
 
 use super::super::RUN_FILE;
+use super::models::{self, MODELS};
 use crate::config::Run;
 use crate::curves;
 use crate::models::ADAPTER_MODEL;
-use crate::protocol::{Event, Figures, Stored, StoredFile, StoredRun};
+use crate::protocol::{Event, Figures, Stored, StoredRun};
 use crate::store::folder::Folder;
 use crate::store::{Store, join};
 use crate::train::{CHECKPOINT, HasEvals, last_metrics, read_metrics, signs};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// Folder of all models.
-const MODELS: &str = "models";
 /// Folder of all runs.
 const RUNS: &str = "runs";
 /// In a run's folder: where it began.
 pub(super) const SOURCES_KEY: &str = "sources.json";
 /// Run files and sources are texts of a page; anything larger is not ours.
-const TEXT_LIMIT: u64 = 1 << 20;
+pub(super) const TEXT_LIMIT: u64 = 1 << 20;
 /// Longest name of a run, in characters.
 const LONGEST_NAME: usize = 100;
 /// Steps that show a long run's curve; more would only take time on their way.
 const MOST_STEPS: usize = 2000;
 
-/// Keys of what a run began with, and what it is called; its run file knows names of files only.
+/// Keys of what a run began with, and what it is called; its run file knows names of files only. `data` is empty for
+/// a run that was brought back: its rows are elsewhere.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Sources {
     model: String,
@@ -63,25 +63,8 @@ impl Sources {
 
 /// Models and runs. A run without settings or sources, such as one that failed before its first step, is left out.
 pub(super) async fn list<S: Store>(store: &S) -> Result<Stored> {
-    Ok(Stored { models: models(store).await?, runs: runs(store).await? })
-}
-
-async fn models<S: Store>(store: &S) -> Result<Vec<StoredFile>> {
-    let mut models = Vec::new();
-    for (key, inner) in folders(store, MODELS).await? {
-        // A download under way is no model yet.
-        let whole: Vec<_> = inner.iter().filter(|key| !key.ends_with(".partial")).collect();
-        if whole.is_empty() {
-            continue;
-        }
-        let name = key.rsplit('/').next().unwrap_or_default().to_string();
-        let mut n_bytes = 0;
-        for key in whole {
-            n_bytes += store.size(key).await?.unwrap_or(0);
-        }
-        models.push(StoredFile { key, name, n_bytes });
-    }
-    Ok(models)
+    let (models, unfinished) = models::list(store).await?;
+    Ok(Stored { models, unfinished, runs: runs(store).await? })
 }
 
 async fn runs<S: Store>(store: &S) -> Result<Vec<StoredRun>> {
@@ -104,6 +87,12 @@ async fn folders<S: Store>(store: &S, folder: &str) -> Result<Vec<(String, Vec<S
         }
     }
     Ok(folders)
+}
+
+/// The run in the folder `out`, as [`list`] tells it.
+pub(super) async fn run_in<S: Store>(store: &S, out: &str) -> Result<Option<StoredRun>> {
+    let keys = store.list(&join(out, "")).await?;
+    run(store, out.into(), &keys).await
 }
 
 async fn run<S: Store>(store: &S, out: String, keys: &[String]) -> Result<Option<StoredRun>> {
@@ -183,6 +172,9 @@ pub(super) async fn remove(store: &impl Store, key: &str) -> Result<()> {
     }
     for inner in store.list(&join(key, "")).await? {
         store.remove(&inner).await?;
+    }
+    for ending in models::BESIDE {
+        store.remove(&format!("{key}{ending}")).await?;
     }
     store.remove(key).await
 }

@@ -65,6 +65,8 @@ impl Architecture {
 pub struct GgufModel {
     /// In the shape of `config.json`.
     pub config: Value,
+    /// The licence that the file states.
+    pub license: Option<String>,
     /// `None` where the file has none.
     pub vocabulary: Option<GgufVocabulary>,
     key: String,
@@ -100,7 +102,8 @@ impl GgufModel {
         }
         let tensors = converted(&header, &config)?;
         let config = config.to_json();
-        Ok(Self { config, vocabulary, key: key.to_owned(), tensors })
+        let license = header.metadata.string("general.license")?.map(super::shortened);
+        Ok(Self { config, license, vocabulary, key: key.to_owned(), tensors })
     }
 
     /// Names as in transformers, in the file's order.

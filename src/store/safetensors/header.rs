@@ -10,8 +10,9 @@ use std::ops::Range;
 const MAX_HEADER_BYTES: u64 = 100_000_000;
 /// The length of the header stands before it, as a little-endian u64.
 pub(super) const PREFIX_BYTES: u64 = 8;
-/// Mistakes listed at most; a hostile header can have millions.
-const MAX_LISTED: usize = 20;
+/// Mistakes listed at most, the others counted: of a file cut short they are all alike, and a hostile header can
+/// have millions.
+const MAX_LISTED: usize = 3;
 
 /// PyTorch's bound.
 const MAX_DIMS: usize = 64;
@@ -63,14 +64,19 @@ pub(super) fn parse(json: &[u8], file_size: u64, place: &str) -> Result<Header> 
     let data_start = PREFIX_BYTES + json.len() as u64;
     let mut tensors = IndexMap::new();
     let mut mistakes = Vec::new();
+    let mut n_more = 0_usize;
     for (name, entry) in raw.tensors {
         match check(&name, entry, data_start, file_size, place) {
             Ok(entry) => drop(tensors.insert(name, entry)),
+            Err(_) if mistakes.len() == MAX_LISTED => n_more += 1,
             Err(mistake) => mistakes.push(mistake),
         }
-        if mistakes.len() == MAX_LISTED {
-            break;
-        }
+    }
+    if n_more > 0 {
+        let tensors =
+            if n_more == 1 { "1 more tensor is".into() } else { format!("{n_more} more tensors are") };
+        let problem = format!("{tensors} as wrong");
+        mistakes.push(Error::input(place, problem, "a whole file: fetch or copy it again"));
     }
     Error::all(mistakes)?;
     check_contiguous(&tensors, data_start..file_size, place)?;

@@ -1,32 +1,37 @@
-//! Which rows, what is wrong with them, and what of them is learned.
+//! Which rows, and how they are read.
 
-use super::{Busy, Next};
+use super::{Busy, Next, report};
 use crate::client;
 use crate::files::{self, DropZone, FileHandle};
 use crate::form::Fields;
 use crate::samples::{Sample, Samples};
 use crate::state::{Page, Source, View};
-use crate::units::{bytes, count};
-use attune::config::{DataConfig, Setting};
-use attune::protocol::{Command, DataView, LengthBucket, Request, ShownRow};
+use crate::units::bytes;
+use crate::words::t;
+use attune::config::{DataConfig, Run, Setting};
+use attune::protocol::{Command, Request};
 use leptos::prelude::*;
+use std::cell::RefCell;
 use web_sys::File;
 
 const FOLDER: &str = "data";
 
 /// Settings that the view itself answers.
-const HIDDEN: &[&str] = &["path", "eval_path"];
+const HIDDEN: &[&str] = &["path", "eval_path", "columns"];
+
+thread_local! {
+    /// What was read last, and how.
+    static READ: RefCell<Option<(Source, DataConfig, u64)>> = const { RefCell::new(None) };
+}
 
 #[component]
 pub fn Data(page: Page, samples: RwSignal<Samples>) -> impl IntoView {
-    let chosen = page.rows;
     let pasted = RwSignal::new(String::new());
     let disabled = Signal::derive(move || !page.is_free() || page.model.with(Option::is_none));
     let attach = move |file: &File| {
         client::ask(page, View::Data, Request::Import { folder: FOLDER.into() }, std::slice::from_ref(file));
         let name = file.name();
-        chosen.set(Some(Source { key: format!("{FOLDER}/{name}"), name }));
-        reread(page, chosen);
+        choose(page, Source { key: format!("{FOLDER}/{name}"), name });
     };
     let on_files = Callback::new(move |files: Vec<FileHandle>| {
         if let (Some(file), false) = (files.into_iter().next(), disabled.get_untracked()) {
@@ -46,26 +51,22 @@ pub fn Data(page: Page, samples: RwSignal<Samples>) -> impl IntoView {
         let open = move |_| {
             let fetch = Request::Fetch { url: format!("samples/{file}"), key: key.clone() };
             client::ask(page, View::Data, fetch, &[]);
-            chosen.set(Some(Source { key: key.clone(), name: name.clone() }));
-            reread(page, chosen);
+            choose(page, Source { key: key.clone(), name: name.clone() });
         };
         view! {
             <button class="card choice" disabled=disabled on:click=open>
-                <strong>{sample.title}</strong>
-                <span>{sample.about}</span>
+                <strong>{t(&sample.title)}</strong>
+                <span>{t(&sample.about)}</span>
                 <span class="hint">{bytes(sample.n_bytes)}</span>
             </button>
         }
     };
-    // Another way of reading shows at once.
-    let settings = Memo::new(move |_| page.run.with(|run| run.data.clone()));
-    Effect::watch(move || settings.get(), move |_, _, _| reread(page, chosen), false);
     let fields: Vec<&'static Setting> =
         DataConfig::SETTINGS.iter().filter(|setting| !HIDDEN.contains(&setting.name)).collect();
     view! {
-        <p class="lead">"Rows to learn from: prompts with completions, conversations, or plain text."</p>
+        <p class="lead">{t("Rows to learn from: prompts with completions, conversations, or plain text.")}</p>
         <Show when=move || page.model.with(Option::is_none)>
-            <p class="note">"Open a model first: its tokenizer decides what a row costs."</p>
+            <p class="note">{t("Open a model first: its tokenizer decides what a row costs.")}</p>
         </Show>
         <div class="columns">
             {move || samples.get().data.into_iter().map(sample).collect_view()}
@@ -73,103 +74,55 @@ pub fn Data(page: Page, samples: RwSignal<Samples>) -> impl IntoView {
                 label="Open a data file" hint="JSONL, JSON, CSV, TSV, Parquet or text, gzip accepted" on_files />
         </div>
         <details class="fold">
-            <summary>"Paste rows"</summary>
-            <label class="visually-hidden" for="pasted">"Rows"</label>
+            <summary>{t("Paste rows")}</summary>
+            <label class="visually-hidden" for="pasted">{t("Rows")}</label>
             <textarea id="pasted" rows="6" spellcheck="false"
                 placeholder="{\"prompt\": \"The capital of France is\", \"completion\": \" Paris.\"}"
                 prop:value=move || pasted.get() on:input=move |event| pasted.set(event_target_value(&event))></textarea>
-            <button disabled=move || disabled.get() || pasted.with(|text| text.trim().is_empty()) on:click=use_pasted>"Use these rows"</button>
+            <button disabled=move || disabled.get() || pasted.with(|text| text.trim().is_empty()) on:click=use_pasted>{t("Use these rows")}</button>
         </details>
         <details class="fold">
-            <summary>"How rows are read"</summary>
-            <Fields value=page.run settings=fields disabled=Signal::derive(move || !page.is_free()) />
+            <summary>{t("How rows are read")}</summary>
+            <Fields value=page.run settings=fields bad=page.bad problems=page.problems disabled=Signal::derive(move || !page.is_free()) />
         </details>
         <Busy page view=View::Data />
-        {move || page.data.get().map(|data| view! { <Report data /> })}
+        {move || page.data.get().map(|data| report::report(page, data))}
         <Next page to=View::Tune when=Signal::derive(move || page.data.with(|data| data.as_ref().is_some_and(|data| data.report.n_rows > 0))) />
     }
 }
 
-fn reread(page: Page, chosen: RwSignal<Option<Source>>) {
-    let Some(Source { key, name }) = chosen.get_untracked() else { return };
-    let settings = page.run.with_untracked(|run| run.data.clone());
-    client::work(page, View::Data, Command::ReadData { key, name, settings });
+/// Reads a file that was chosen just now; which columns another file had means nothing for it.
+fn choose(page: Page, source: Source) {
+    page.run.update(|run| run.data.columns = None);
+    page.rows.set(Some(source.clone()));
+    let run = page.run.get_untracked();
+    read(page, View::Data, source, &run);
 }
 
-#[component]
-fn Report(data: DataView) -> impl IntoView {
-    let DataView { name, report, rows } = data;
-    let words = serde_json::to_value(report.shape).ok();
-    let shape = words.as_ref().and_then(|word| word.as_str()).unwrap_or("not told").to_string();
-    let mut facts =
-        vec![("Rows", count(report.n_rows)), ("Shape", shape), ("Repeated", count(report.duplicates.len()))];
-    let lengths = report.tokens.as_ref().map(|tokens| {
-        facts.extend([
-            ("Tokens", count(tokens.n_tokens)),
-            ("Learned", format!("{} %", tokens.n_target_tokens * 100 / tokens.n_tokens.max(1))),
-            ("Median, longest", format!("{}, {}", tokens.median, tokens.longest)),
-            ("Cut", count(tokens.truncated.len())),
-        ]);
-        view! { <Lengths bars=tokens.lengths.clone() /> }
-    });
-    let problems = (report.n_bad_rows > 0 || !report.problems.is_empty()).then(|| {
-        let heading = match report.n_bad_rows {
-            0 => "Problems".to_string(),
-            1 => "1 bad row".to_string(),
-            n => format!("{} bad rows", count(n)),
-        };
-        let lines = report.problems.clone().into_iter().map(|line| view! { <li>{line}</li> });
-        view! { <div class="failure"><strong>{heading}</strong><ul class="problems" tabindex="0" aria-label="Problems">{lines.collect_view()}</ul></div> }
-    });
-    let notes = report.notes.clone().into_iter().map(|note| view! { <p class="note">{note}</p> });
-    view! {
-        <section class="card" id="data-card" aria-label="The data">
-            <h3>{name}</h3>
-            <dl class="facts">
-                {facts.into_iter().map(|(name, value)| view! { <div><dt>{name}</dt><dd>{value}</dd></div> }).collect_view()}
-            </dl>
-            {problems}
-            {notes.collect_view()}
-            {lengths}
-        </section>
-        <section class="card" aria-label="The first rows, token by token">
-            <h3>"What is learned"</h3>
-            <p class="legend"><span class="token learned">"learned"</span><span class="token context">"context"</span></p>
-            <ol class="rows" tabindex="0" aria-label="The first rows">{rows.into_iter().map(|row| view! { <Tokens row /> }).collect_view()}</ol>
-        </section>
-    }
+/// Reads a file as a run's settings say.
+pub fn read(page: Page, view: View, source: Source, run: &Run) {
+    let Source { key, name } = source.clone();
+    client::work(page, view, Command::ReadData { key, name, settings: run.data.clone(), seed: run.seed });
+    READ.set(Some((source, of_reading(&run.data), run.seed)));
 }
 
-#[component]
-fn Lengths(bars: Vec<LengthBucket>) -> impl IntoView {
-    let most = bars.iter().map(|bar| bar.n_rows).max().unwrap_or(1).max(1);
-    let bar = move |bar: LengthBucket| {
-        view! {
-            <tr>
-                <th scope="row">{format!("to {}", bar.up_to_tokens)}</th>
-                <td><svg viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true"><rect width=100.0 * bar.n_rows as f64 / most as f64 height="8" rx="1" /></svg></td>
-                <td class="number">{count(bar.n_rows)}</td>
-            </tr>
+/// The settings without the files' names, which a run file has and the page has not.
+fn of_reading(settings: &DataConfig) -> DataConfig {
+    DataConfig { path: None, eval_path: None, ..settings.clone() }
+}
+
+/// Reads the file in use again whenever its settings change, in whichever view.
+pub fn follow(page: Page) {
+    let settings = Memo::new(move |_| page.run.with(|run| (of_reading(&run.data), run.seed)));
+    let again = move |(settings, seed): &(DataConfig, u64), _: Option<&_>, _: Option<()>| {
+        let Some(source) = page.rows.get_untracked() else { return };
+        let is_new = READ.with_borrow(|read| {
+            read.as_ref().is_none_or(|(of, how, with)| (of, how, with) != (&source, settings, seed))
+        });
+        if is_new {
+            let run = page.run.get_untracked();
+            read(page, page.view.get_untracked(), source, &run);
         }
     };
-    view! {
-        <table class="lengths">
-            <caption>"Rows by tokens"</caption>
-            <tbody>{bars.into_iter().map(bar).collect_view()}</tbody>
-        </table>
-    }
-}
-
-#[component]
-fn Tokens(row: ShownRow) -> impl IntoView {
-    let token = |token: attune::protocol::ShownToken| {
-        let class = if token.weight > 0.0 { "token learned" } else { "token context" };
-        view! { <span class=class>{token.text}</span> }
-    };
-    view! {
-        <li>
-            <span class="line" aria-label="line">{row.line}</span>
-            <span class="tokens">{row.tokens.into_iter().map(token).collect_view()}</span>
-        </li>
-    }
+    Effect::watch(move || settings.get(), again, false);
 }

@@ -3,15 +3,20 @@
 pub mod charts;
 pub mod compare;
 pub mod data;
+pub mod hub;
 pub mod model;
+pub mod needs;
+pub mod report;
 pub mod stored;
 pub mod take_home;
 pub mod train;
 pub mod try_out;
 pub mod tune;
 
+use crate::client;
 use crate::state::{Page, View};
 use crate::units::bytes;
+use crate::words::{fill, t};
 use leptos::prelude::*;
 
 /// How far unfinished work is, where its end is known.
@@ -19,12 +24,21 @@ use leptos::prelude::*;
 pub fn Busy(page: Page, view: View) -> impl IntoView {
     let is_here = move || page.asked.with(|asked| asked.first() == Some(&view));
     let text = move || {
-        page.progress.get().map_or("working".to_string(), |progress| {
-            match ["fetching", "copying"].iter().any(|task| progress.task.starts_with(task)) {
-                true => format!("{}: {} of {}", progress.task, bytes(progress.done), bytes(progress.total)),
+        page.progress.get().map_or_else(
+            || t("working"),
+            |progress| match ["fetching", "copying"].iter().any(|task| progress.task.starts_with(task)) {
+                true if progress.total == 0 => format!("{}: {}", progress.task, bytes(progress.done)),
+                true => fill(
+                    "{task}: {done} of {total}",
+                    &[
+                        ("task", &progress.task),
+                        ("done", &bytes(progress.done)),
+                        ("total", &bytes(progress.total)),
+                    ],
+                ),
                 false => progress.task,
-            }
-        })
+            },
+        )
     };
     let share = move || {
         page.progress.get().map_or(0.0, |p| if p.total > 0 { p.done as f64 / p.total as f64 } else { 0.0 })
@@ -32,8 +46,12 @@ pub fn Busy(page: Page, view: View) -> impl IntoView {
     view! {
         <Show when=is_here>
             <div class="busy" role="status">
-                <progress max="1" value=share aria-label="progress"></progress>
+                <progress max="1" value=share aria-label=t("progress")></progress>
                 <span>{text}</span>
+                // What is fetched goes on from where it was stopped.
+                <Show when=move || page.hub.is_fetching.get()>
+                    <button class="quiet" id="stop-fetch" on:click=move |_| client::stop()>{t("Stop")}</button>
+                </Show>
             </div>
         </Show>
     }
@@ -44,7 +62,7 @@ pub fn Busy(page: Page, view: View) -> impl IntoView {
 pub fn Next(page: Page, to: View, #[prop(into)] when: Signal<bool>) -> impl IntoView {
     view! {
         <Show when=move || when.get()>
-            <button class="primary next" on:click=move |_| page.view.set(to)>{format!("On to {}", to.title())}</button>
+            <button class="primary next" on:click=move |_| page.view.set(to)>{fill("On to {view}", &[("view", &t(to.title()))])}</button>
         </Show>
     }
 }

@@ -6,6 +6,7 @@ use crate::files::{DropZone, FileHandle};
 use crate::samples::{Sample, Samples};
 use crate::state::{Page, Source, View};
 use crate::units::{bytes, count, short};
+use crate::words::{fill, t};
 use attune::protocol::{Command, ModelCard, Request};
 use leptos::prelude::*;
 use web_sys::File;
@@ -30,20 +31,21 @@ pub fn Model(page: Page, samples: RwSignal<Samples>) -> impl IntoView {
         };
         view! {
             <button class="card choice" disabled=move || !page.is_free() on:click=open>
-                <strong>{sample.title}</strong>
-                <span>{sample.about}</span>
+                <strong>{t(&sample.title)}</strong>
+                <span>{t(&sample.about)}</span>
                 <span class="hint">{bytes(sample.n_bytes)}</span>
             </button>
         }
     };
     view! {
-        <p class="lead">"A small model to start from. Its weights stay in this browser."</p>
+        <p class="lead">{t("A small model to start from. Its weights stay in this browser.")}</p>
         <div class="columns">
             {move || samples.get().models.into_iter().map(sample).collect_view()}
             <DropZone id="model-files" multiple=true accept=".safetensors,.json,.gguf,.jinja,.txt,.model"
                 label="Open model files" hint="a .gguf file, or config.json, *.safetensors, tokenizer.json and tokenizer_config.json together"
                 on_files />
         </div>
+        <super::hub::Hub page />
         <super::stored::Models page />
         <Busy page view=View::Model />
         {move || page.model.get().map(|card| view! { <Card card /> })}
@@ -101,14 +103,15 @@ fn Card(card: ModelCard) -> impl IntoView {
         ("Size as stored", bytes(card.n_bytes)),
         ("Layers × width", format!("{} × {}", card.n_layers, card.hidden_size)),
         ("Vocabulary", count(card.vocab_size)),
-        ("Context", format!("{} tokens", count(card.max_positions))),
-        ("Chat template", if card.has_chat_template { "yes" } else { "none: continues text" }.to_string()),
+        ("Context", fill("{n} tokens", &[("n", &count(card.max_positions))])),
+        ("Chat template", t(if card.has_chat_template { "yes" } else { "none: continues text" })),
+        ("Licence", card.license.unwrap_or_else(|| t("not stated"))),
     ];
     view! {
-        <section class="card" id="model-card" aria-label="The opened model">
+        <section class="card" id="model-card" aria-label=t("The opened model")>
             <h3>{card.name}</h3>
             <dl class="facts">
-                {facts.into_iter().map(|(name, value)| view! { <div><dt>{name}</dt><dd>{value}</dd></div> }).collect_view()}
+                {facts.into_iter().map(|(name, value)| view! { <div><dt>{t(name)}</dt><dd>{value}</dd></div> }).collect_view()}
             </dl>
         </section>
     }

@@ -2,12 +2,13 @@
 
 use super::compare;
 use crate::client;
+use crate::hub;
 use crate::state::{Page, Phase, Source, View};
 use crate::units::{bytes, count};
-use crate::views::model;
+use crate::views::{data, model};
 use crate::words::{counted, fill, t};
 use attune::methods::MethodConfig;
-use attune::protocol::{Command, StoredFile, StoredRun};
+use attune::protocol::{Command, StoredFile, StoredRun, Unfinished};
 use leptos::prelude::*;
 
 /// What can be done with something stored.
@@ -26,8 +27,16 @@ struct Stored {
 /// The buttons of something stored. Deleting takes a second click on the same button.
 fn buttons(page: Page, stored: Stored) -> impl IntoView {
     let Stored { key, name, view, is_open, can_open, open } = stored;
-    let is_sure = RwSignal::new(false);
     let open_label = fill("Open {name}", &[("name", &name)]);
+    view! {
+        <button aria-label=open_label disabled=move || !page.is_free() || !can_open || is_open.get() on:click=move |_| open.run(())>{t("Open")}</button>
+        {delete(page, key, name, view, is_open)}
+    }
+}
+
+/// Deletes at the second click.
+fn delete(page: Page, key: String, name: String, view: View, is_open: Signal<bool>) -> impl IntoView {
+    let is_sure = RwSignal::new(false);
     let delete_label = move || {
         let label = if is_sure.get() { "Delete {name} for good" } else { "Delete {name}" };
         fill(label, &[("name", &name)])
@@ -41,7 +50,6 @@ fn buttons(page: Page, stored: Stored) -> impl IntoView {
         client::list(page);
     };
     view! {
-        <button aria-label=open_label disabled=move || !page.is_free() || !can_open || is_open.get() on:click=move |_| open.run(())>{t("Open")}</button>
         <button class="quiet" class:danger=move || is_sure.get() aria-label=delete_label
             disabled=move || !page.is_free() || is_open.get() on:click=delete>
             {move || t(if is_sure.get() { "Delete for good" } else { "Delete" })}
@@ -78,11 +86,47 @@ pub fn Models(page: Page) -> impl IntoView {
             </li>
         }
     };
+    let half = move |unfinished: Unfinished| {
+        let Unfinished { key, name, n_bytes, hub_id } = unfinished;
+        let go_on = fill("Go on with {name}", &[("name", &name)]);
+        let go_on = hub_id.map(|id| {
+            view! { <button aria-label=go_on disabled=move || !page.is_free() on:click=move |_| hub::open(page, id.clone())>{t("Go on")}</button> }
+        });
+        view! {
+            <li>
+                <div class="what"><strong>{name.clone()}</strong><span class="hint">{t("not whole yet")}</span></div>
+                <span class="number">{bytes(n_bytes)}</span>
+                <div class="actions">
+                    {go_on}
+                    {delete(page, key, name.clone(), View::Model, Signal::derive(|| false))}
+                </div>
+            </li>
+        }
+    };
+    let is_something =
+        move || page.stored.with(|stored| !stored.models.is_empty() || !stored.unfinished.is_empty());
+    let room = move || {
+        page.room.get().map(|room| {
+            let sizes = fill(
+                "{used} kept, {left} left.",
+                &[("used", &bytes(room.used)), ("left", &bytes(room.left))],
+            );
+            let promise = match room.is_promised {
+                true => t("It stays until you delete it."),
+                false => t("The browser may clear it when space runs short; take home what matters."),
+            };
+            view! { <p class="hint" id="room">{sizes}" "{promise}</p> }
+        })
+    };
     view! {
-        <Show when=move || page.stored.with(|stored| !stored.models.is_empty())>
+        <Show when=is_something>
             <section class="card" id="stored-models">
                 <h3>{t("In this browser")}</h3>
-                <ul class="stored">{move || page.stored.get().models.into_iter().map(row).collect_view()}</ul>
+                <ul class="stored">
+                    {move || page.stored.get().models.into_iter().map(row).collect_view()}
+                    {move || page.stored.get().unfinished.into_iter().map(half).collect_view()}
+                </ul>
+                {room}
             </section>
         </Show>
     }
@@ -193,13 +237,16 @@ pub fn Unfinished(page: Page) -> impl IntoView {
 /// Opens a run's model and rows again, then the run itself.
 fn go_back(page: Page, stored: StoredRun) {
     page.view.set(View::Train);
-    let StoredRun { run, model, data, is_done, .. } = stored.clone();
+    let StoredRun { run, model, data: rows, is_done, .. } = stored.clone();
     model::open(page, model, run.model.clone());
     client::figures(&run.out);
     page.returning.set(Some(stored));
-    let name = run.data.path.clone().unwrap_or_default();
-    page.rows.set(Some(Source { key: data.clone(), name: name.clone() }));
-    client::work(page, View::Train, Command::ReadData { key: data, name, settings: run.data.clone() });
+    // A run that was brought back has its rows elsewhere.
+    if !rows.is_empty() {
+        let name = run.data.path.clone().unwrap_or_default();
+        page.rows.set(Some(Source { key: rows.clone(), name: name.clone() }));
+        data::read(page, View::Train, Source { key: rows, name }, &run);
+    }
     if is_done {
         client::work(page, View::Train, Command::Reopen { run: Box::new(run) });
     }

@@ -4,6 +4,7 @@ use super::charts::Charts;
 use super::compare::Compare;
 use super::{Busy, Next};
 use crate::client;
+use crate::forecast;
 use crate::state::{Page, Phase, View};
 use crate::units::{bytes, count, duration};
 use crate::words::{fill, t};
@@ -25,7 +26,8 @@ pub fn Train(page: Page) -> impl IntoView {
         }
     };
     let is_stopping = RwSignal::new(false);
-    let can_begin = Signal::derive(move || page.is_free() && missing().is_none());
+    let can_begin =
+        Signal::derive(move || page.is_free() && missing().is_none() && forecast::to_mend(page).is_empty());
     let go = move |run: Run, command: fn(Box<Run>) -> Command| {
         is_stopping.set(false);
         // What was read of it before is not all of it any more.
@@ -39,6 +41,7 @@ pub fn Train(page: Page) -> impl IntoView {
         let out = format!("runs/{}", js_sys::Date::now() as u64);
         let run = Run { out, ..page.run.get_untracked() };
         page.forget_run();
+        page.is_tuned.set(true);
         page.begun.set(Some(run.clone()));
         go(run, |run| Command::Train { run });
     };
@@ -65,6 +68,7 @@ pub fn Train(page: Page) -> impl IntoView {
     let pause = move || t(if is_stopping.get() { "Stopping after this step" } else { "Pause" });
     view! {
         {move || missing().map(|missing| view! { <p class="note">{t(missing)}</p> })}
+        {move || super::tune::mend_first(page)}
         <div class="actions">
             <Show when=when(&[Phase::Idle, Phase::Done])>
                 <button class="primary" id="start" disabled=move || !can_begin.get() on:click=begin>{start}</button>

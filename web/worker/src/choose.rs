@@ -1,21 +1,21 @@
-//! Where to compute: the GPU that the browser gives, if it computes rightly, else the CPU.
+//! Where to compute: the GPU, if `worker.js` found one worth trying and it computes rightly, else the CPU.
 
-use crate::{post, webgpu};
+use crate::{faults, js, webgpu};
 use attune::protocol::DeviceView;
 
-/// The device for this worker. `?device=cpu` behind the worker's address leaves the GPU alone.
+/// The device for this worker.
 pub async fn choose() -> DeviceView {
-    let search = post::scope().location().search();
-    if search.split(['?', '&']).any(|part| part == "device=cpu") {
-        return cpu("the CPU was asked for");
+    if let Some(reason) = js::global("whyNoGpu") {
+        return cpu(&reason);
     }
-    match webgpu::try_out().await {
-        Ok(description) => DeviceView { name: "webgpu".into(), description, reason: None },
-        Err(reason) => cpu(&reason),
+    match (webgpu::try_out().await, faults::take()) {
+        (Ok(device), None) => device,
+        (Ok(_), Some(fault)) => cpu(&format!("the GPU failed its self-test: {fault}")),
+        (Err(reason), _) => cpu(&reason),
     }
 }
 
 fn cpu(reason: &str) -> DeviceView {
     let description = "WebAssembly with SIMD, one thread".into();
-    DeviceView { name: "cpu".into(), description, reason: Some(reason.into()) }
+    DeviceView { name: "cpu".into(), description, reason: Some(reason.into()), limits: None }
 }

@@ -1,6 +1,7 @@
 //! Runs the worker's one task. Each turn is a task of the browser's event loop of its own, so that messages,
 //! such as the wish to stop, come through between two turns however busy the task is.
 
+use crate::faults;
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
@@ -40,6 +41,9 @@ fn ring() {
 
 fn turn() {
     RUNG.set(false);
+    if faults::has_ended() {
+        return;
+    }
     // Taken out, so that whatever it calls may ring.
     let Some(mut task) = TASK.take() else { return };
     let waker = Waker::from(Arc::new(Bell));

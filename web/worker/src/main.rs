@@ -1,34 +1,8 @@
-//! The page's worker: owns model, data and device, and does what the page asks, in order.
-//!
-//! Messages are arrays: the JSON of a `Request` or a `Reply`, then the files that belong to it as handles.
-
-#[cfg(target_arch = "wasm32")]
-mod choose;
-#[cfg(target_arch = "wasm32")]
-mod executor;
-#[cfg(target_arch = "wasm32")]
-mod faults;
-#[cfg(target_arch = "wasm32")]
-mod fetch;
-#[cfg(target_arch = "wasm32")]
-mod import;
-#[cfg(target_arch = "wasm32")]
-mod js;
-#[cfg(target_arch = "wasm32")]
-mod opfs;
-#[cfg(target_arch = "wasm32")]
-mod post;
-#[cfg(all(feature = "webgpu", target_arch = "wasm32"))]
-mod webgpu;
-#[cfg(all(not(feature = "webgpu"), target_arch = "wasm32"))]
-#[path = "no_webgpu.rs"]
-mod webgpu;
-#[cfg(target_arch = "wasm32")]
-mod work;
+//! The program of the page's worker.
 
 #[cfg(target_arch = "wasm32")]
 fn main() {
-    work::begin();
+    attune_worker::begin();
 }
 
 #[cfg(not(target_arch = "wasm32"))]

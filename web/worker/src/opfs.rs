@@ -161,10 +161,16 @@ impl Store for Opfs {
 
     async fn write(&self, key: &str, bytes: &[u8]) -> Result<()> {
         let new = format!("{key}.new");
-        let access = self.access(&new).await?;
-        access.handle.truncate_with_f64(0.0).map_err(|error| io("write", &new, &error))?;
-        access.write_at(bytes, 0.0)?;
-        drop(access);
+        let written = async {
+            let access = self.access(&new).await?;
+            access.handle.truncate_with_f64(0.0).map_err(|error| io("write", &new, &error))?;
+            access.write_at(bytes, 0.0)
+        };
+        if let Err(error) = written.await {
+            // In a full store even a part is too much.
+            _ = self.remove(&new).await;
+            return Err(error);
+        }
         self.move_to(&new, key).await
     }
 

@@ -1,7 +1,7 @@
 //! The worker's loop: requests in, session, replies out.
 
 use crate::opfs::Opfs;
-use crate::{choose, executor, faults, fetch, import, post};
+use crate::{choose, executor, faults, fetch, hub, import, post};
 use attune::protocol::{Command, Control, Event, Reply, Request, Update};
 use attune::session::{Session, figures};
 use attune::{Error, Result};
@@ -13,16 +13,23 @@ use wasm_bindgen::{JsCast, JsValue};
 use web_sys::{File, MessageEvent};
 
 thread_local! {
-    static QUEUE: RefCell<VecDeque<(Request, Vec<File>)>> = const { RefCell::new(VecDeque::new()) };
+    static QUEUE: RefCell<VecDeque<Asked>> = const { RefCell::new(VecDeque::new()) };
     static WAITING: RefCell<Option<Waker>> = const { RefCell::new(None) };
     static STOP: Cell<bool> = const { Cell::new(false) };
     /// For what is read while the session works.
     static STORED: RefCell<Option<Opfs>> = const { RefCell::new(None) };
 }
 
+/// A request that waits for its turn.
+struct Asked {
+    request: Request,
+    files: Vec<File>,
+    /// Whether a stop came before its turn.
+    is_stopped: bool,
+}
+
 /// Listens to the page and starts the loop.
 pub fn begin() {
-    console_error_panic_hook::set_once();
     faults::listen();
     let on_message = Closure::<dyn FnMut(MessageEvent)>::new(|event: MessageEvent| receive(&event.data()));
     post::scope().set_onmessage(Some(on_message.as_ref().unchecked_ref()));
@@ -33,16 +40,26 @@ pub fn begin() {
     }
 }
 
-/// A stop is heard at once, and figures are read at once; everything else waits for its turn.
+/// A stop is heard at once, and figures are read at once; everything else waits for its turn. Who stops a voice wants
+/// the next one to be silent too.
 fn receive(message: &JsValue) {
     let parts: Vec<JsValue> = js_sys::Array::from(message).to_vec();
     let json = parts.first().and_then(JsValue::as_string).unwrap_or_default();
     match serde_json::from_str(&json) {
-        Ok(Request::Stop) => STOP.set(true),
+        Ok(Request::Stop) => {
+            STOP.set(true);
+            QUEUE.with_borrow_mut(|queue| {
+                for asked in queue {
+                    asked.is_stopped |= matches!(asked.request, Request::Work(Command::Generate { .. }));
+                }
+            });
+        }
+        // Looking for models waits for no work.
+        Ok(Request::Search { text, hub }) => wasm_bindgen_futures::spawn_local(hub::search(text, hub)),
         Ok(Request::Figures { key }) => wasm_bindgen_futures::spawn_local(read_figures(key)),
         Ok(request) => {
             let files = parts.into_iter().skip(1).filter_map(|part| part.dyn_into().ok()).collect();
-            QUEUE.with_borrow_mut(|queue| queue.push_back((request, files)));
+            QUEUE.with_borrow_mut(|queue| queue.push_back(Asked { request, files, is_stopped: false }));
             if let Some(waker) = WAITING.take() {
                 waker.wake();
             }
@@ -53,7 +70,7 @@ fn receive(message: &JsValue) {
     }
 }
 
-async fn next() -> (Request, Vec<File>) {
+async fn next() -> Asked {
     std::future::poll_fn(|context| match QUEUE.with_borrow_mut(VecDeque::pop_front) {
         Some(request) => Poll::Ready(request),
         None => {
@@ -70,18 +87,24 @@ async fn work() {
         Err(error) => return fail(error.to_string(), false),
     };
     let device = choose::choose().await;
+    if device.name == "webgpu" {
+        faults::watch();
+    }
     STORED.set(Some(stored.clone()));
     let mut session = Session::new(stored.clone(), device.name.clone());
     post::reply(&Reply::Ready { device });
     loop {
-        let (request, files) = next().await;
+        let Asked { request, files, is_stopped } = next().await;
+        STOP.set(false);
         let outcome = match request {
+            _ if is_stopped => Err(Error::Interrupted("the answer".into())),
             Request::Work(command) => work_on(&mut session, command).await,
             Request::Import { folder } => import::import(&stored, &folder, &files).await,
             Request::Fetch { url, key } => fetch::fetch(&stored, &url, &key).await,
+            Request::FetchModel { id, hub } => hub::open(&stored, &id, &hub).await,
             Request::Give { key, name } => give(&stored, &key, name).await,
             // Heard on arrival.
-            Request::Stop | Request::Figures { .. } => Ok(()),
+            Request::Stop | Request::Search { .. } | Request::Figures { .. } => Ok(()),
         };
         match outcome {
             Ok(()) => post::reply(&Reply::Done),
@@ -90,27 +113,22 @@ async fn work() {
     }
 }
 
+/// Whether the page wants the work under way to end.
+pub fn is_stop_asked() -> bool {
+    STOP.get()
+}
+
 async fn work_on(session: &mut Session<Opfs>, command: Command) -> Result<()> {
-    STOP.set(false);
-    let outcome = session
+    session
         .handle(command, &mut |update| {
             let is_step = matches!(update, Update::Event(Event::Step(_)));
             post::reply(&Reply::Update(update));
             if is_step {
                 post::reply(&Reply::Memory { n_bytes: memory() });
             }
-            if STOP.get() || faults::is_there() { Control::Stop } else { Control::Continue }
+            if STOP.get() { Control::Stop } else { Control::Continue }
         })
-        .await;
-    match faults::take() {
-        None => outcome,
-        Some(fault) => Err(Error::Device {
-            device: "webgpu".into(),
-            problem: fault,
-            advice: "values since then are wrong; reload the page, and choose the CPU if it happens again"
-                .into(),
-        }),
-    }
+        .await
 }
 
 /// Bytes of this module's memory: pages of 64 KiB, which are never given back.

@@ -6,7 +6,7 @@ use super::hex;
 ///
 /// SHA-1 no longer stops somebody who makes two files of one name on purpose; against broken transfers it serves,
 /// and the hub offers nothing else for these files.
-pub(super) fn git_blob_id(bytes: &[u8]) -> String {
+pub fn git_blob_id(bytes: &[u8]) -> String {
     let mut message = format!("blob {}\0", bytes.len()).into_bytes();
     message.extend_from_slice(bytes);
     hex(&sha1(message))

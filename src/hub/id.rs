@@ -1,6 +1,6 @@
 //! The names of the hub's models.
 
-use crate::native::files::check_key;
+use crate::store::check_key;
 use crate::{Error, Result};
 
 const DEFAULT_REVISION: &str = "main";

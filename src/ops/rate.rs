@@ -1,0 +1,59 @@
+//! How fast a device multiplies: the one figure about speed that can be had in an instant.
+
+use crate::{Error, Result};
+use burn::tensor::{Device, Tensor};
+use web_time::{Duration, Instant};
+
+/// Rows, inner and outer width of the product: those of a short batch in a small model.
+const SHAPE: [usize; 3] = [256, 512, 512];
+/// Long enough that starting and reading back count for little.
+const LONG_ENOUGH: Duration = Duration::from_millis(15);
+
+/// Floating-point operations a second of matrix products in f32, timed for some ten milliseconds.
+///
+/// # Errors
+/// The device gives nothing back.
+pub async fn product_rate(device: &Device) -> Result<f64> {
+    let device = device.clone().without_autodiff();
+    let [rows, inner, outer] = SHAPE;
+    let w = Tensor::<2>::full([inner, outer], 1.0 / inner as f32, &device);
+    let mut n_products = 1;
+    // The first round also makes the device ready.
+    chain(&w, rows, 1).await?;
+    loop {
+        let began = Instant::now();
+        chain(&w, rows, n_products).await?;
+        let elapsed = began.elapsed();
+        if elapsed >= LONG_ENOUGH || n_products >= 1 << 12 {
+            let flop = 2.0 * (rows * inner * outer) as f64 * n_products as f64;
+            return Ok(flop / elapsed.as_secs_f64().max(1e-6));
+        }
+        n_products *= 2;
+    }
+}
+
+/// Products one after the other, read back at the end.
+async fn chain(w: &Tensor<2>, rows: usize, n_products: usize) -> Result<()> {
+    let device = w.device();
+    let mut x = Tensor::<2>::ones([rows, w.dims()[0]], &device);
+    for _ in 0..n_products {
+        x = x.matmul(w.clone()); // [rows, outer]
+    }
+    let data = x.narrow(0, 0, 1).narrow(1, 0, 1).into_data_async().await;
+    data.map(|_| ()).map_err(|error| Error::Device {
+        device: format!("{device:?}"),
+        problem: format!("a product could not be read back: {error}"),
+        advice: "choose another device".into(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_a_rate() {
+        let rate = crate::native::block_on(product_rate(&Device::flex())).expect("a CPU multiplies");
+        assert!(rate > 1e7 && rate < 1e15, "{rate:e}");
+    }
+}

@@ -1,0 +1,147 @@
+//! Every sentence of the page exists in every language of the page.
+
+#![allow(clippy::unwrap_used)] // a test may fail
+
+use attune::config::{DataConfig, GenerateConfig, Group, Setting, table as settings};
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).to_path_buf()
+}
+
+fn sources(folder: &Path, found: &mut Vec<String>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|ending| ending == "rs") {
+            found.push(fs::read_to_string(path).unwrap());
+        }
+    }
+}
+
+/// The string literals of the call that begins after its opening parenthesis.
+fn literals(call: &str) -> Vec<String> {
+    let (mut depth, mut all) = (1, Vec::new());
+    let mut signs = call.char_indices().peekable();
+    while let Some((at, sign)) = signs.next() {
+        match sign {
+            '(' => depth += 1,
+            ')' => depth -= 1,
+            '"' => {
+                let mut end = at + 1;
+                while let Some((next, sign)) = signs.next() {
+                    end = next;
+                    match sign {
+                        '\\' => _ = signs.next(),
+                        '"' => break,
+                        _ => {}
+                    }
+                }
+                // JSON writes the escapes that these sentences have as Rust does.
+                all.push(serde_json::from_str(&call[at..=end]).unwrap());
+            }
+            _ => {}
+        }
+        if depth == 0 {
+            break;
+        }
+    }
+    all
+}
+
+/// What `t`, `fill` and `counted` are called with.
+fn spoken(code: &str) -> Vec<String> {
+    let mut all = Vec::new();
+    for (function, n_sentences) in [("t(", usize::MAX), ("fill(", 1), ("counted(", 2)] {
+        for (at, _) in code.match_indices(function) {
+            let is_name = code[..at].ends_with(|sign: char| sign.is_alphanumeric() || sign == '_');
+            if !is_name {
+                all.extend(literals(&code[at + function.len()..]).into_iter().take(n_sentences));
+            }
+        }
+    }
+    all
+}
+
+/// Settings that the page answers by itself.
+const NOT_SHOWN: [&str; 7] =
+    ["model", "adapter", "out", "device", "data.path", "data.eval_path", "train.tensorboard"];
+
+fn shown() -> impl Iterator<Item = &'static Setting> {
+    settings().chain(GenerateConfig::SETTINGS).filter(|setting| !NOT_SHOWN.contains(&setting.key().as_str()))
+}
+
+/// What the form says of the settings.
+fn of_settings() -> impl Iterator<Item = String> {
+    let titles = Group::ALL.iter().map(|group| group.title().to_string());
+    titles.chain(shown().flat_map(|s| [s.label(), s.doc.to_string(), s.expects().to_string()]))
+}
+
+fn table() -> serde_json::Map<String, serde_json::Value> {
+    let text = fs::read_to_string(root().join("web/words/zh-Hans.json")).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+fn places(text: &str) -> BTreeSet<&str> {
+    text.split('{').skip(1).filter_map(|rest| rest.split_once('}')).map(|(name, _)| name).collect()
+}
+
+#[test]
+fn every_sentence_of_the_page_has_its_chinese() {
+    let mut code = Vec::new();
+    sources(&root().join("web/src"), &mut code);
+    let mut wanted: BTreeSet<String> = code.iter().flat_map(|code| spoken(code)).collect();
+    assert!(wanted.len() > 20, "the page's sentences are found: {wanted:?}");
+    wanted.extend(of_settings());
+    let table = table();
+    let missing: Vec<_> = wanted.iter().filter(|sentence| !table.contains_key(*sentence)).collect();
+    assert!(missing.is_empty(), "without Chinese: {missing:#?}");
+}
+
+#[test]
+fn translations_keep_the_places_and_are_in_order() {
+    let table = table();
+    for (english, chinese) in &table {
+        let chinese = chinese.as_str().unwrap();
+        assert_eq!(places(english), places(chinese), "{english}");
+        assert!(!chinese.trim().is_empty(), "{english}");
+    }
+    let keys: Vec<&String> = table.keys().collect();
+    assert!(keys.is_sorted(), "sorted by the English, so that a sentence stands in one place");
+}
+
+#[test]
+fn nothing_is_translated_that_nobody_says() {
+    let mut code = Vec::new();
+    for folder in ["web/src", "web/worker/src", "src"] {
+        sources(&root().join(folder), &mut code);
+    }
+    let (code, from_settings) = (code.concat(), of_settings().collect::<BTreeSet<_>>());
+    let is_said = |english: &String| {
+        from_settings.contains(english) || code.contains(&serde_json::to_string(english).unwrap())
+    };
+    let table = table();
+    let stale: Vec<_> = table.keys().filter(|english| !is_said(english)).collect();
+    assert!(stale.is_empty(), "nobody says: {stale:#?}");
+}
+
+#[test]
+fn what_is_shown_stands_under_a_heading_or_with_the_data() {
+    for setting in settings() {
+        let with_data = DataConfig::SETTINGS.iter().any(|other| other.key() == setting.key());
+        let is_hidden = NOT_SHOWN.contains(&setting.key().as_str());
+        let is_grouped = setting.look.group.is_some();
+        assert!(is_grouped != is_hidden || (with_data && !is_hidden), "{}", setting.key());
+    }
+}
+
+#[test]
+fn labels_read_as_words() {
+    let label = |key: &str| settings().find(|setting| setting.key() == key).unwrap().label();
+    assert_eq!(label("train.batch_size"), "Batch size");
+    assert_eq!(label("method.rslora"), "rsLoRA");
+    assert_eq!(label("train.warmup_steps"), "Warm-up steps");
+}
