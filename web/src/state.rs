@@ -355,6 +355,7 @@ impl Page {
     /// Settings are in force at once; a run is shown like the last one.
     fn returned(&self, returned: Returned) {
         if let Some(settings) = &returned.settings {
+            self.is_tuned.set(true);
             self.run.set(settings.clone());
         }
         if let Some(stored) = &returned.run {
