@@ -53,6 +53,9 @@ impl<S: Store> Session<S> {
         }
         let run = if has_adapter { stored::run_in(&self.store, folder).await? } else { None };
         let tuned = run.as_ref().map(|run| run.run.clone());
+        if has_adapter {
+            tell(Update::Figures(Box::new(stored::figures(&self.store, folder).await?)));
+        }
         tell(Update::Returned(Box::new(Returned { settings, run, differences })));
         if let Some(run) = tuned {
             self.finish(run, None, tell).await?;

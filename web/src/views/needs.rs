@@ -90,7 +90,7 @@ fn bar(estimate: &Estimate) -> AnyView {
 const PARTS: [&str; 8] = [
     "Model, as 32-bit numbers",
     "What is attached to it",
-    "Values before the last step, to go back to",
+    "Values to go back to",
     "Gradients",
     "Optimizer's memory",
     "Intermediate results of a batch",

@@ -68,7 +68,8 @@ async fn compare(model: CausalLm, name: &str) {
     let plan =
         BatchPlan { batch_size: 2, packing: false, max_length: 64, shuffle: false, seed: 0, pad_id: 0 };
     let batches = Batches::new(rows(), plan).unwrap();
-    let training = Training { run: &run, batches: &batches, held_out: None, start: Start::Fresh };
+    let training =
+        Training { run: &run, batches: &batches, held_out: None, samples: None, start: Start::Fresh };
     let mut steps: Vec<StepMetrics> = Vec::new();
     let mut collect = |event| {
         if let Event::Step(step) = event {
