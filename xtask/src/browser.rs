@@ -52,7 +52,7 @@ impl Browser {
         };
         let node_path = tools::node_path()?;
         let out = crate::cache::target_dir().join("page");
-        page::build(&out, page::Devices::CpuAndGpu, None)?;
+        page::build(&out, page::Built { gpu: true, quick: false }, None)?;
         let attune = demo::build("cpu")?;
         Ok(Ok(Self {
             chromium,

@@ -2,7 +2,7 @@
 
 use crate::process::run_logged;
 use crate::remember::remembered;
-use crate::worker::Worker;
+use crate::worker::{Size, Worker};
 use crate::{policy, setup, tools};
 use anyhow::{Context, Result, bail, ensure};
 use base64::Engine;
@@ -23,38 +23,34 @@ pub struct Args {
     /// Folder that receives the page.
     #[arg(long, value_name = "DIR", default_value = "dist")]
     out: PathBuf,
-    /// Also build the worker that computes on the browser's GPU; the first time takes 20 minutes more.
-    #[arg(long)]
-    gpu: bool,
+    #[command(flatten)]
+    built: Built,
     /// The model hub that the page asks instead of huggingface.co, such as a mirror; more origins from which its
     /// downloads come after it, parted by spaces.
     #[arg(long, value_name = "URLS")]
     hub: Option<String>,
 }
 
-/// What a page's workers can compute on.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Devices {
-    Cpu,
-    CpuAndGpu,
-}
-
-impl Devices {
-    /// As the flag `--gpu` says.
-    pub fn with_gpu(gpu: bool) -> Self {
-        if gpu { Self::CpuAndGpu } else { Self::Cpu }
-    }
+/// What is built.
+#[derive(Clone, Copy, clap::Args)]
+pub struct Built {
+    /// Also build the worker that computes on the browser's GPU; the first time takes 20 minutes more.
+    #[arg(long)]
+    pub gpu: bool,
+    /// Leave the code as large as the compiler makes it: a page to work on, minutes sooner.
+    #[arg(long)]
+    pub quick: bool,
 }
 
 /// Runs `cargo xtask dist`.
 pub fn run(args: &Args) -> Result<()> {
-    build(&args.out, Devices::with_gpu(args.gpu), args.hub.as_deref())?;
+    build(&args.out, args.built, args.hub.as_deref())?;
     println!("the page is in {}", args.out.display());
     Ok(())
 }
 
 /// Builds the page into `out` and prints what a visitor downloads.
-pub fn build(out: &Path, devices: Devices, hub: Option<&str>) -> Result<()> {
+pub fn build(out: &Path, built: Built, hub: Option<&str>) -> Result<()> {
     let toolchain = setup::wasm_toolchain().map_err(anyhow::Error::msg)?;
     let path = tools::path()?;
     let out = std::path::absolute(out).context("the folder for the page")?;
@@ -80,16 +76,17 @@ pub fn build(out: &Path, devices: Devices, hub: Option<&str>) -> Result<()> {
         fs::write(&index, policy::with_hub(&html, hub)?)
             .with_context(|| format!("could not write {}", index.display()))?;
     }
-    Worker::Cpu.build(&toolchain, &path, &out)?;
-    if devices == Devices::CpuAndGpu {
-        Worker::Gpu.build(&toolchain, &path, &out)?;
+    let size = if built.quick { Size::AsCompiled } else { Size::Small };
+    Worker::Cpu.build(&toolchain, &path, &out, size)?;
+    if built.gpu {
+        Worker::Gpu.build(&toolchain, &path, &out, size)?;
     }
     // Read by `web/worker.js`, which must not ask for a file that is not there.
-    let built = out.join("built.js");
-    let text = format!("export const hasGpu = {};\n", devices == Devices::CpuAndGpu);
-    fs::write(&built, text).with_context(|| format!("could not write {}", built.display()))?;
+    let told = out.join("built.js");
+    let text = format!("export const hasGpu = {};\n", built.gpu);
+    fs::write(&told, text).with_context(|| format!("could not write {}", told.display()))?;
     crate::offline::list(&out)?;
-    compress(&out)
+    if built.quick { remove_compressed(&out) } else { compress(&out) }
 }
 
 /// Trunk starts the page with an inline script; the page's policy lets that script run by its hash, and no other.
@@ -106,6 +103,17 @@ fn allow_start(index: &Path) -> Result<()> {
     ensure!(html.contains(PLACEHOLDER), "{} has no place for its script's hash", index.display());
     let html = html.replacen(PLACEHOLDER, &format!("'sha256-{hash}'"), 1);
     fs::write(index, html).with_context(|| format!("could not write {}", index.display()))
+}
+
+/// What an earlier build left beside the files is not theirs any more.
+fn remove_compressed(folder: &Path) -> Result<()> {
+    for entry in fs::read_dir(folder).with_context(|| format!("could not read {}", folder.display()))? {
+        let path = entry.context("a file of the page")?.path();
+        if path.extension().is_some_and(|ending| ending == "gz" || ending == "br") {
+            fs::remove_file(&path).with_context(|| format!("could not remove {}", path.display()))?;
+        }
+    }
+    Ok(())
 }
 
 /// Writes each file beside itself as gzip, which every browser takes, and as Brotli, which most take and is smaller.

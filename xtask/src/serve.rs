@@ -26,9 +26,8 @@ pub struct Args {
     /// Folder that receives the page.
     #[arg(long, value_name = "DIR", default_value = "dist")]
     out: PathBuf,
-    /// Also build the worker that computes on the browser's GPU; the first time takes 20 minutes more.
-    #[arg(long)]
-    gpu: bool,
+    #[command(flatten)]
+    built: page::Built,
     /// Serve what is in the folder without building.
     #[arg(long)]
     no_build: bool,
@@ -62,7 +61,7 @@ struct Sample {
 /// Runs `cargo xtask serve`.
 pub fn run(args: &Args) -> Result<()> {
     if !args.no_build {
-        page::build(&args.out, page::Devices::with_gpu(args.gpu), None)?;
+        page::build(&args.out, args.built, None)?;
     }
     let samples = if args.no_samples { Vec::new() } else { samples() };
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, args.port))

@@ -10,6 +10,13 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+/// Whether code is shrunk after it was compiled, which takes minutes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Size {
+    Small,
+    AsCompiled,
+}
+
 /// What a worker computes on.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Worker {
@@ -45,7 +52,7 @@ impl Worker {
     ///
     /// # Errors
     /// A build that fails, with its last words.
-    pub fn build(self, toolchain: &WasmToolchain, path: &OsStr, out: &Path) -> Result<()> {
+    pub fn build(self, toolchain: &WasmToolchain, path: &OsStr, out: &Path, size: Size) -> Result<()> {
         let name = self.name();
         let mut build = cargo(["build", "--release", "--locked", "--target", WASM, "--package"]);
         build.args(["attune-worker", "--bin", "attune-worker"]).args(self.cargo_arguments());
@@ -62,6 +69,9 @@ impl Worker {
             name,
         ]);
         finish(&format!("{name}-bindgen"), bindgen.arg("--out-dir").arg(out).arg(&built).env("PATH", path))?;
+        if size == Size::AsCompiled {
+            return Ok(());
+        }
         let wasm = out.join(format!("{name}_bg.wasm"));
         let bytes = fs::read(&wasm).with_context(|| format!("could not read {}", wasm.display()))?;
         // It takes minutes, and most builds of the page change nothing here.
