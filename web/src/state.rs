@@ -375,11 +375,15 @@ impl Page {
         self.progress.set(None);
         self.failure.set(None);
         self.importing.set(None);
+        self.hub.is_fetching.set(false);
         self.returning.set(None);
         self.model.set(None);
         self.source.set(None);
         self.data.set(None);
         self.rows.set(None);
+        self.talk.examples.set(None);
+        self.estimate.set(None);
+        self.memory.set(None);
         self.forget_run();
     }
 

@@ -1,10 +1,12 @@
-//! `cargo xtask bench`: speed and memory of training and generation, beside transformers + PEFT.
+//! `cargo xtask bench`: speed and memory of training and generation, beside transformers + PEFT; with `--web` in the
+//! page, beside jax-js.
 //!
 //! Each measurement is a process of its own, so that peak memory is its own; attune and the reference take
 //! turns, so that a machine that slows down slows both.
 
-use crate::demo;
-use crate::setup;
+use crate::browser::Browser;
+use crate::process::run_logged;
+use crate::{demo, setup, tools};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -24,9 +26,12 @@ pub struct Args {
     /// Only cases whose name contains this.
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
-    /// Where the figures go.
-    #[arg(long, value_name = "FILE", default_value = "docs/bench.json")]
-    out: PathBuf,
+    /// Instead time training in the page on WebGPU, beside jax-js in the same browser.
+    #[arg(long)]
+    web: bool,
+    /// Where the figures go: `docs/bench.json`, or `docs/bench-web.json` with `--web`.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
 }
 
 /// One thing that is timed, with the arguments that both sides take for it.
@@ -99,6 +104,11 @@ impl Samples {
 
 /// Runs `cargo xtask bench`.
 pub fn run(args: &Args) -> Result<()> {
+    let usual = if args.web { "docs/bench-web.json" } else { "docs/bench.json" };
+    let out = crate::root().join(args.out.as_deref().unwrap_or(Path::new(usual)));
+    if args.web {
+        return write(&out, &web()?);
+    }
     let attune = demo::build(&args.device)?;
     demo::fetch_model(&attune)?;
     let model = demo::model_file(&Command::new(&attune))?;
@@ -142,7 +152,30 @@ pub fn run(args: &Args) -> Result<()> {
         "rounds": args.rounds,
         "cases": cases,
     });
-    write(&crate::root().join(&args.out), &figures)
+    write(&out, &figures)
+}
+
+/// The page's figures. On a machine without a GPU, the GPU is a program on the CPU.
+fn web() -> Result<Value> {
+    let browser = Browser::start()?.map_err(anyhow::Error::msg)?;
+    let script = crate::root().join("tests/browser/bench_training.mjs");
+    let finished = run_logged("bench-training", browser.node(&script).env("ATTUNE_JAX", tools::jax()?))?;
+    ensure!(finished.success, "{}", finished.tail());
+    let case: Value = finished
+        .lines
+        .last()
+        .and_then(|line| serde_json::from_str(line).ok())
+        .context("the script printed no figures")?;
+    let number = |name: &str| case[name].as_f64().unwrap_or(f64::NAN);
+    println!(
+        "{}: attune {:.1} tokens/s, jax-js {:.1}, ratio {:.2}; ready in {:.0} s",
+        case["case"].as_str().unwrap_or_default(),
+        number("attune"),
+        number("reference"),
+        number("ratio"),
+        number("ready_secs")
+    );
+    Ok(json!({ "machine": machine(), "gpu": "SwiftShader", "cases": [case] }))
 }
 
 fn print_row(name: &str, ours: &Samples, theirs: &Samples) {

@@ -12,6 +12,7 @@ const TRUNK: &str = "0.21.14";
 const BINARYEN: &str = "132.0.0";
 const PLAYWRIGHT: &str = "1.65.1";
 const AXE: &str = "4.14.1";
+const JAX: &str = "0.1.25";
 
 /// A PATH on which Trunk finds itself, wasm-bindgen and wasm-opt.
 ///
@@ -42,6 +43,14 @@ pub fn wasm_bindgen() -> Result<PathBuf> {
 pub fn node_path() -> Result<OsString> {
     let folders = [npm_package("playwright-core", PLAYWRIGHT)?, npm_package("axe-core", AXE)?];
     env::join_paths(folders).context("a folder of the cache has a colon in its name")
+}
+
+/// The folder with jax-js as it is distributed.
+///
+/// # Errors
+/// No Node.js, or no registry.
+pub fn jax() -> Result<PathBuf> {
+    Ok(npm_package("@jax-js/jax", JAX)?.join("@jax-js/jax/dist"))
 }
 
 /// A Chromium of the system's: `ATTUNE_CHROMIUM`, or one on PATH, or Debian's, installed if need be.
@@ -122,7 +131,9 @@ fn cargo_tool(package: &str, binary: &str, version: &str, more: &[&str]) -> Resu
 
 /// The folder `node_modules` that holds an npm package.
 fn npm_package(package: &str, version: &str) -> Result<PathBuf> {
-    let root = folder(package, version);
+    // One with an owner is called `@owner/name`.
+    let plain = package.replace('/', "+");
+    let root = folder(&plain, version);
     let modules = root.join("node_modules");
     if modules.exists() {
         return Ok(modules);
@@ -134,7 +145,7 @@ fn npm_package(package: &str, version: &str) -> Result<PathBuf> {
     let mut install = Command::new("npm");
     install.args(["install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix"]);
     install.arg(&partial).arg(format!("{package}@{version}"));
-    let finished = run_logged(&format!("install-{package}"), &mut install)?;
+    let finished = run_logged(&format!("install-{plain}"), &mut install)?;
     ensure!(finished.success, "`npm install {package}@{version}` failed:\n{}", finished.tail());
     // A folder of this name is whole: an interrupted installation never gets it.
     replace(&partial, &root)?;
