@@ -12,6 +12,9 @@ use serde_json::Value;
 const MAX_JSON_BYTES: u64 = 64 << 20;
 const MAX_TOKENIZER_BYTES: u64 = 256 << 20;
 
+/// Missing tensors that are listed; the others are counted.
+const MAX_LISTED: usize = 3;
+
 const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
@@ -97,6 +100,11 @@ async fn open_shards(store: &impl Store, folder: &str, index_key: &str, index: I
                 "what its index lists",
             )),
         }
+    }
+    let n_more = mistakes.len().saturating_sub(MAX_LISTED);
+    mistakes.truncate(MAX_LISTED);
+    if n_more > 0 {
+        mistakes.push(Error::input(index_key, format!("{n_more} more like these"), "what its files hold"));
     }
     Error::all(mistakes)?;
     Ok(tensors)

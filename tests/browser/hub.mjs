@@ -55,7 +55,8 @@ function answer(hub, url, { headers }) {
   const [, id, rest] = /^\/(?:api\/models\/)?([^/]+\/[^/]+)\/(.*)$/.exec(decodeURIComponent(url.pathname)) ?? [];
   const repository = hub.repositories[id];
   if (!repository) return { status: 404, ...json({ error: 'Repository not found' }) };
-  if (repository.token && headers.authorization !== `Bearer ${repository.token}`) {
+  // Everybody may see what a gated model is made of, and not everybody may have it.
+  if (rest.startsWith('resolve/') && repository.token && headers.authorization !== `Bearer ${repository.token}`) {
     return { status: 401, ...json({ error: 'Access to this model is restricted' }) };
   }
   if (rest === 'revision/main') {

@@ -85,6 +85,7 @@ await test(async opened => {
   const left = Object.keys(await opened.kept('models'));
   assert.ok(!left.some(key => /strange|broken\/model/.test(key)), left.join());
   await page.getByRole('button', { name: 'Delete tiny/broken' }).click();
+  await page.getByRole('button', { name: 'Delete tiny/broken for good' }).click();
   await wait();
 
   // Gated: the token goes to the hub, to nobody else, and nowhere on its own.

@@ -168,6 +168,8 @@ fn more_is_needed_for_more_and_advice_is_what_was_tried() {
     let run = Run::default();
     let mut smaller = run.clone();
     smaller.train.batch_size = 4;
+    // The same step from two batches keeps their sum of gradients.
+    smaller.train.gradient_accumulation_steps = 2;
     let mut checkpointed = run.clone();
     checkpointed.train.gradient_checkpointing = true;
     let mut all = Run { method: full(), ..run.clone() };
@@ -182,8 +184,6 @@ fn more_is_needed_for_more_and_advice_is_what_was_tried() {
     let batch = advice.iter().find(|advice| advice.changes[0].0 == "train.batch_size").unwrap();
     let expected = [("train.batch_size", "4"), ("train.gradient_accumulation_steps", "2")];
     assert_eq!(batch.changes, expected.map(|(key, value)| (key.to_string(), value.to_string())));
-    // The same step from two batches keeps their sum of gradients.
-    smaller.train.gradient_accumulation_steps = 2;
     assert_eq!(batch.peak_bytes, peak(&smaller));
 
     // Where nothing alone is enough all of it is offered, and it is said whether that is.

@@ -264,7 +264,11 @@ impl Page {
             Update::Examples(examples) => self.talk.show(examples),
             Update::Estimated { problems, estimate } => {
                 self.problems.set(problems);
-                self.estimate.set(estimate.map(|estimate| *estimate));
+                let estimate = estimate.map(|estimate| *estimate);
+                // What is the same is not said again.
+                if self.estimate.with_untracked(|before| *before != estimate) {
+                    self.estimate.set(estimate);
+                }
             }
             Update::Stored(stored) => {
                 // The promise is asked for once there is something to lose.
@@ -351,6 +355,7 @@ impl Page {
     /// Settings are in force at once; a run is shown like the last one.
     fn returned(&self, returned: Returned) {
         if let Some(settings) = &returned.settings {
+            self.is_tuned.set(true);
             self.run.set(settings.clone());
         }
         if let Some(stored) = &returned.run {

@@ -65,7 +65,9 @@ fn delete(page: Page, key: String, name: String, view: View, is_open: Signal<boo
 pub fn Models(page: Page) -> impl IntoView {
     let row = move |stored: StoredFile| {
         let StoredFile { key, name, n_bytes } = stored;
-        let stem = if name.ends_with(".gguf") { model::stem(&name).to_string() } else { name };
+        // A model of the hub is called as the command line takes it.
+        let is_file = name.ends_with(".gguf") && !name.contains('/');
+        let stem = if is_file { model::stem(&name).to_string() } else { name };
         let is_open = {
             let key = key.clone();
             Signal::derive(move || {

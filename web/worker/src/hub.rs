@@ -144,14 +144,18 @@ impl Model<'_> {
             files: Vec::new(),
         };
         self.begin(&kept).await?;
-        match self.fetch_files().await {
-            Ok(files) => kept.files = files,
-            // What the hub has not, or what cannot be loaded, is not gone on with.
+        kept.files = match self.choose_files().await {
+            Ok(files) => files,
+            // What the hub has not or keeps shut, or what cannot be loaded, is not gone on with.
             Err(error @ (Error::Input { .. } | Error::Inputs(_) | Error::Unsupported { .. })) => {
                 self.discard().await?;
                 return Err(error);
             }
             Err(error) => return Err(error),
+        };
+        self.check_room(&kept.files).await?;
+        for file in &kept.files {
+            self.fetch_file(file).await?;
         }
         self.write(Kept::NOTE, &kept).await?;
         self.store.remove(&Kept::key(&self.key, Kept::MARK)).await
@@ -174,28 +178,23 @@ impl Model<'_> {
         self.store.write(&Kept::key(&self.key, ending), &text).await
     }
 
-    async fn fetch_files(&self) -> Result<Vec<RemoteFile>> {
+    /// The model's files. Of a folder that takes its settings, by which it is judged, and the index of its weights:
+    /// both are fetched here.
+    async fn choose_files(&self) -> Result<Vec<RemoteFile>> {
         let (id, listing) = (&self.id, self.listing);
-        let files = match &id.gguf {
-            Some(name) => vec![listing.gguf(id, name)?.clone()],
-            None => {
-                let config = listing.config(id)?;
-                let settings = self.fetch_small(config).await?;
-                let place = |problem: String| Error::input(&config.name, problem, "a model's configuration");
-                let settings: Value = serde_json::from_slice(&settings).map_err(|e| place(e.to_string()))?;
-                Spec::from_config(&settings)?;
-                let index = match listing.index() {
-                    Some(index) => Some(self.fetch_small(index).await?),
-                    None => None,
-                };
-                listing.of_folder(id, index.as_deref())?
-            }
-        };
-        self.check_room(&files).await?;
-        for file in &files {
-            self.fetch_file(file).await?;
+        if let Some(name) = &id.gguf {
+            return Ok(vec![listing.gguf(id, name)?.clone()]);
         }
-        Ok(files)
+        let config = listing.config(id)?;
+        let settings = self.fetch_small(config).await?;
+        let place = |problem: String| Error::input(&config.name, problem, "a model's configuration");
+        let settings: Value = serde_json::from_slice(&settings).map_err(|e| place(e.to_string()))?;
+        Spec::from_config(&settings)?;
+        let index = match listing.index() {
+            Some(index) => Some(self.fetch_small(index).await?),
+            None => None,
+        };
+        listing.of_folder(id, index.as_deref())
     }
 
     /// All of it has to fit, not only the next file.

@@ -131,7 +131,8 @@ impl Access {
         options.set_at(at);
         let written = self.handle.write_with_u8_array_and_options(bytes, &options).map_err(failed)?;
         if written as usize != bytes.len() {
-            let problem = format!("{written} of {} bytes were written", bytes.len());
+            let problem =
+                format!("{written} of {} bytes were written; {}", bytes.len(), crate::js::WHEN_FULL);
             return Err(io("write", &self.key, &problem.into()));
         }
         self.handle.flush().map_err(failed)

@@ -4,7 +4,7 @@ use crate::tiny_llama;
 use attune::config::{DataConfig, GenerateConfig, Run};
 use attune::protocol::{Command, Control, Event, Parcel, Prompt, Update, Voice};
 use attune::session::Session;
-use attune::store::Store;
+use attune::store::{Store, zip};
 use attune::{Error, Result};
 use attune_worker::Opfs;
 use wasm_bindgen_test::wasm_bindgen_test;
@@ -73,10 +73,10 @@ fn losses(updates: &[Update]) -> Vec<f64> {
     updates.iter().filter_map(loss).collect()
 }
 
-async fn said(session: &mut Session<Opfs>) -> String {
+async fn said(session: &mut Session<Opfs>, voice: Voice) -> String {
     let sampling = GenerateConfig { max_new_tokens: 4, ..GenerateConfig::default() };
     let prompt = Prompt::Text("a1".into());
-    let updates = ok(session, Command::Generate { prompt, voice: Voice::Tuned, sampling, seed: 0 }).await;
+    let updates = ok(session, Command::Generate { prompt, voice, sampling, seed: 0 }).await;
     let piece = |update: &Update| match update {
         Update::Text { piece } => Some(piece.clone()),
         _ => None,
@@ -110,7 +110,7 @@ async fn a_run_goes_on_from_its_checkpoint_in_private_files_to_the_same_end() {
 async fn what_is_taken_home_comes_back_in_another_visit() {
     let mut session = visit().await;
     ok(&mut session, Command::Train { run: run("runs/home") }).await;
-    let answer = said(&mut session).await;
+    let answer = said(&mut session, Voice::Tuned).await;
     ok(&mut session, Command::Pack { parcel: Parcel::Run }).await;
     let bytes = session.store().read_all("runs/home/run.zip", 1 << 30).await.unwrap();
     drop(session);
@@ -127,5 +127,23 @@ async fn what_is_taken_home_comes_back_in_another_visit() {
         returned.run.as_ref().and_then(|run| run.last_step.as_ref()).map(|step| step.step),
         Some(STEPS)
     );
-    assert_eq!(said(&mut later).await, answer);
+    assert_eq!(said(&mut later, Voice::Tuned).await, answer);
+}
+
+#[wasm_bindgen_test]
+async fn the_merged_model_says_by_itself_what_the_adapter_says() {
+    let mut session = visit().await;
+    ok(&mut session, Command::Train { run: run("runs/merged") }).await;
+    let answer = said(&mut session, Voice::Tuned).await;
+    ok(&mut session, Command::Pack { parcel: Parcel::Merged }).await;
+    let (archive, store) = ("runs/merged/merged.zip", session.store());
+    let members = zip::members(store, archive, 1 << 30).await.unwrap();
+    for member in &members {
+        zip::extract(store, archive, member, &format!("models/merged/{}", member.name)).await.unwrap();
+    }
+    let left = store.list("runs/merged/merged").await.unwrap();
+    assert_eq!(left, [archive]);
+    let open = Command::OpenModel { key: "models/merged".into(), name: "merged".into() };
+    ok(&mut session, open).await;
+    assert_eq!(said(&mut session, Voice::Base).await, answer);
 }
