@@ -121,7 +121,7 @@ fn field(form: Form, setting: &'static Setting) -> AnyView {
         move || {
             let default = default.clone();
             (shown.get() != default).then(|| {
-                let name = fill("Reset {setting} to {value}", &[("setting", &label), ("value", &shown_default)]);
+                let name = fill("reset to {value}: {setting}", &[("setting", &label), ("value", &shown_default)]);
                 view! {
                     <button type="button" class="reset" aria-label=name disabled=disabled on:click=move |_| change.run(default.clone())>
                         {fill("reset to {value}", &[("value", &shown_default)])}
