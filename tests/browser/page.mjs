@@ -142,7 +142,8 @@ class Opened {
   }
 
   view(name) {
-    return this.page.getByRole('navigation').getByRole('button', { name }).click();
+    const named = this.page.locator('.name', { hasText: new RegExp(`^${name}$`) });
+    return this.page.getByRole('navigation').getByRole('button').filter({ has: named }).click();
   }
 
   /** Keys and sizes of everything that the page keeps below a folder. */

@@ -22,14 +22,15 @@ fn sources(folder: &Path, found: &mut Vec<String>) {
     }
 }
 
-/// The string literals of the call that begins after its opening parenthesis.
-fn literals(call: &str) -> Vec<String> {
-    let (mut depth, mut all) = (1, Vec::new());
+/// The string literals of the first `n_arguments` of the call that begins after its opening parenthesis.
+fn literals(call: &str, n_arguments: usize) -> Vec<String> {
+    let (mut depth, mut n_commas, mut all) = (1, 0, Vec::new());
     let mut signs = call.char_indices().peekable();
     while let Some((at, sign)) = signs.next() {
         match sign {
             '(' => depth += 1,
             ')' => depth -= 1,
+            ',' if depth == 1 => n_commas += 1,
             '"' => {
                 let mut end = at + 1;
                 while let Some((next, sign)) = signs.next() {
@@ -45,7 +46,7 @@ fn literals(call: &str) -> Vec<String> {
             }
             _ => {}
         }
-        if depth == 0 {
+        if depth == 0 || n_commas == n_arguments {
             break;
         }
     }
@@ -55,11 +56,11 @@ fn literals(call: &str) -> Vec<String> {
 /// What `t`, `fill` and `counted` are called with.
 fn spoken(code: &str) -> Vec<String> {
     let mut all = Vec::new();
-    for (function, n_sentences) in [("t(", usize::MAX), ("fill(", 1), ("counted(", 2)] {
+    for (function, n_arguments) in [("t(", 1), ("fill(", 1), ("counted(", 3)] {
         for (at, _) in code.match_indices(function) {
             let is_name = code[..at].ends_with(|sign: char| sign.is_alphanumeric() || sign == '_');
             if !is_name {
-                all.extend(literals(&code[at + function.len()..]).into_iter().take(n_sentences));
+                all.extend(literals(&code[at + function.len()..], n_arguments));
             }
         }
     }
