@@ -17,7 +17,8 @@ use clap::{Arg, ArgMatches, Command, value_parser};
 use std::path::PathBuf;
 
 /// Settings of `check`; the file is an argument of its own.
-const SETTINGS: &[&str] = &["model", "data.eval_path", "data.shape", "data.max_length", "data.loss_on"];
+const SETTINGS: &[&str] =
+    &["model", "data.eval_path", "data.shape", "data.columns", "data.max_length", "data.loss_on"];
 
 /// The arguments of `data`.
 pub fn command(command: Command) -> Result<Command> {

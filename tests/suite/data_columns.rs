@@ -78,7 +78,7 @@ fn a_file_that_fits_no_shape_still_shows_its_columns() {
     let pairs = include_bytes!("../fixtures/data/pairs.parquet");
     let read = read_columns(pairs, "x.parquet", Shape::Chat, None);
     let names: Vec<_> = read.columns.iter().map(|column| column.name.as_str()).collect();
-    assert_eq!(names, ["prompt", "completion"]);
+    assert_eq!(names, ["prompt", "completion", "when"]);
     assert!(!read.columns[0].values.is_empty() && read.rows.is_empty(), "{:?}", read.columns);
     let long = format!("{{\"q\": \"{}\"}}", "x".repeat(5000));
     assert_eq!(columns("x.jsonl", long.as_bytes())[0].1[0].len(), 80);

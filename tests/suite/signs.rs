@@ -34,7 +34,9 @@ impl Noise {
 
 fn step(step: usize, total_steps: usize, loss: f64, grad_norm: f64) -> Event {
     // Linear warm-up over ten steps, then a line to 0, as the default schedule with warm-up.
-    let lr = 2e-4 * (step as f64 / 10.0).min((total_steps - step) as f64 / (total_steps - 10).max(1) as f64);
+    let lr = 2e-4
+        * (step as f64 / 10.0)
+            .min((total_steps - step) as f64 / total_steps.saturating_sub(10).max(1) as f64);
     let (epoch, n_tokens, tokens_per_sec, elapsed_secs) = (0.0, 100, 10.0, 1.0);
     Event::Step(StepMetrics {
         step,

@@ -53,10 +53,10 @@ fn literals(call: &str, n_arguments: usize) -> Vec<String> {
     all
 }
 
-/// What `t`, `fill` and `counted` are called with.
+/// What `t`, `fill`, `counted` and the rail's `missing` are called with.
 fn spoken(code: &str) -> Vec<String> {
     let mut all = Vec::new();
-    for (function, n_arguments) in [("t(", 1), ("fill(", 1), ("counted(", 3)] {
+    for (function, n_arguments) in [("t(", 1), ("missing(", 1), ("fill(", 1), ("counted(", 3)] {
         for (at, _) in code.match_indices(function) {
             let is_name = code[..at].ends_with(|sign: char| sign.is_alphanumeric() || sign == '_');
             if !is_name {
@@ -68,8 +68,16 @@ fn spoken(code: &str) -> Vec<String> {
 }
 
 /// Settings that the page answers by itself.
-const NOT_SHOWN: [&str; 7] =
-    ["model", "adapter", "out", "device", "data.path", "data.eval_path", "train.tensorboard"];
+const NOT_SHOWN: [&str; 8] = [
+    "model",
+    "adapter",
+    "out",
+    "device",
+    "data.path",
+    "data.eval_path",
+    "train.tensorboard",
+    "train.sample_prompts",
+];
 
 fn shown() -> impl Iterator<Item = &'static Setting> {
     settings().chain(GenerateConfig::SETTINGS).filter(|setting| !NOT_SHOWN.contains(&setting.key().as_str()))
@@ -84,6 +92,13 @@ fn of_settings() -> impl Iterator<Item = String> {
 fn table() -> serde_json::Map<String, serde_json::Value> {
     let text = fs::read_to_string(root().join("web/words/zh-Hans.json")).unwrap();
     serde_json::from_str(&text).unwrap()
+}
+
+/// Literals over several lines in one, as the compiler joins them.
+fn joined(code: &str) -> String {
+    let mut parts = code.split("\\\n");
+    let first = parts.next().unwrap_or_default().to_string();
+    parts.fold(first, |all, part| all + part.trim_start())
 }
 
 fn places(text: &str) -> BTreeSet<&str> {
@@ -120,9 +135,16 @@ fn nothing_is_translated_that_nobody_says() {
     for folder in ["web/src", "web/worker/src", "src"] {
         sources(&root().join(folder), &mut code);
     }
-    let (code, from_settings) = (code.concat(), of_settings().collect::<BTreeSet<_>>());
+    // The worker's start and the samples' names.
+    for file in ["web/worker.js", "xtask/src/serve.rs"] {
+        code.push(fs::read_to_string(root().join(file)).unwrap());
+    }
+    let code = joined(&code.concat());
+    let from_settings: BTreeSet<String> = of_settings().collect();
     let is_said = |english: &String| {
-        from_settings.contains(english) || code.contains(&serde_json::to_string(english).unwrap())
+        let written = serde_json::to_string(english).unwrap();
+        let in_script = format!("'{}'", &written[1..written.len() - 1]);
+        from_settings.contains(english) || code.contains(&written) || code.contains(&in_script)
     };
     let table = table();
     let stale: Vec<_> = table.keys().filter(|english| !is_said(english)).collect();
