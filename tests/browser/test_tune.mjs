@@ -60,7 +60,7 @@ await test(async opened => {
   await page.locator('.problem', { hasText: '2: expected a number from 0 to 1' }).waitFor();
   assert.match(await opened.text('#to-mend'), /Batch size.*Warm-up share|Warm-up share.*Batch size/);
   await opened.set({ 'train.warmup_ratio': '0' });
-  await page.getByRole('button', { name: 'Reset Batch size to 8' }).click();
+  await page.getByRole('button', { name: 'reset to 8: Batch size' }).click();
   await page.waitForSelector('#needs-memory');
   assert.equal(await field('train.batch_size').inputValue(), '8');
 
