@@ -27,16 +27,18 @@ pub fn Busy(page: Page, view: View) -> impl IntoView {
         page.progress.get().map_or_else(
             || t("working"),
             |progress| match ["fetching", "copying"].iter().any(|task| progress.task.starts_with(task)) {
-                true if progress.total == 0 => format!("{}: {}", progress.task, bytes(progress.done)),
+                true if progress.total == 0 => {
+                    format!("{}: {}", task_words(&progress.task), bytes(progress.done))
+                }
                 true => fill(
                     "{task}: {done} of {total}",
                     &[
-                        ("task", &progress.task),
+                        ("task", &task_words(&progress.task)),
                         ("done", &bytes(progress.done)),
                         ("total", &bytes(progress.total)),
                     ],
                 ),
-                false => progress.task,
+                false => task_words(&progress.task),
             },
         )
     };
@@ -54,6 +56,14 @@ pub fn Busy(page: Page, view: View) -> impl IntoView {
                 </Show>
             </div>
         </Show>
+    }
+}
+
+/// A task in the visitor's language: as a whole, or its verb before a file's name.
+fn task_words(task: &str) -> String {
+    match task.split_once(' ') {
+        Some((verb, name)) if t(task) == task => format!("{} {name}", t(verb)),
+        _ => t(task),
     }
 }
 
