@@ -43,12 +43,15 @@ await test(async opened => {
   await scroll('.rows');
   await look('data');
   await opened.view('Tune');
-  await opened.set({ 'train.max_steps': STEPS, 'train.batch_size': 2, 'data.max_length': 64 });
+  await opened.set({ 'train.max_steps': STEPS, 'train.batch_size': 4, 'data.max_length': 128, 'data.eval_fraction': 0.01 });
+  await page.locator('summary', { hasText: 'More on evaluation' }).click();
+  await opened.set({ 'train.eval_steps': 10 });
   await opened.free();
   await page.evaluate(() => scrollTo(0, 0));
   await look('tune');
   await opened.view('Train');
   await page.click('#start');
+  await page.waitForSelector('#stop');
   const done = () => page.locator('#start:not(:disabled)').count();
   for (let step = 0; !(await done()); ) {
     const at = Number.parseInt(await opened.text('#step'), 10) || 0;

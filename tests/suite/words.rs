@@ -68,13 +68,14 @@ fn spoken(code: &str) -> Vec<String> {
 }
 
 /// Settings that the page answers by itself.
-const NOT_SHOWN: [&str; 8] = [
+const NOT_SHOWN: [&str; 9] = [
     "model",
     "adapter",
     "out",
     "device",
     "data.path",
     "data.eval_path",
+    "data.columns",
     "train.tensorboard",
     "train.sample_prompts",
 ];
