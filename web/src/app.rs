@@ -75,7 +75,7 @@ fn Chip(page: Page) -> impl IntoView {
         Worker::Loading { done, total } if done >= total => t("getting ready"),
         Worker::Loading { done, total } => fill("loading, {n} %", &[("n", &(done * 100 / total))]),
         Worker::Ready(device) if device.name == "webgpu" => format!("WebGPU: {}", device.description),
-        Worker::Ready(device) => format!("CPU: {}", device.description),
+        Worker::Ready(device) => format!("CPU: {}", t(&device.description)),
         Worker::Dead(_) => t("stopped"),
     };
     let why = move || match page.worker.get() {
