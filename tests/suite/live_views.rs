@@ -2,12 +2,12 @@
 
 #![allow(clippy::unwrap_used)] // a test may fail
 
-use crate::live::{Page, ok, open, read, session, told};
+use crate::live::{Page, ROWS, ok, open, read, run, say, session, told};
 use crate::support::device_name;
 use attune::config::{Columns, DataConfig, Field};
 use attune::hub::Kept;
 use attune::native::block_on;
-use attune::protocol::{Command, DataView, Stored, Update};
+use attune::protocol::{Command, DataView, Stored, Update, Voice};
 use attune::session::Session;
 use attune::store::Store;
 use attune::store::memory::MemoryStore;
@@ -96,6 +96,26 @@ fn a_refused_model_is_named_by_its_files() {
     let text = outcome.unwrap_err().to_string();
     assert!(!text.contains("models/") && text.starts_with("model.safetensors"), "{text}");
     assert!(text.lines().count() <= 4 && text.contains("more tensors are as wrong"), "{text}");
+}
+
+#[test]
+fn after_a_refused_model_nothing_is_open() {
+    let mut session = session();
+    ok(&mut session, open());
+    ok(&mut session, read(ROWS));
+    let other = Command::OpenModel { key: "models/none".into(), name: "none".into() };
+    told(&mut session, other, None).1.unwrap_err();
+    // What was asked for along with it is not done with the model before.
+    for next in [
+        read(ROWS),
+        Command::Train { run: run("runs/1") },
+        Command::Reopen { run: run("runs/1") },
+        say(Voice::Base),
+    ] {
+        let (updates, outcome) = told(&mut session, next.clone(), None);
+        let text = outcome.expect_err(&format!("{next:?}")).to_string();
+        assert!(text.starts_with("model: none is opened") && updates.is_empty(), "{next:?}: {text}");
+    }
 }
 
 #[test]
