@@ -1,7 +1,7 @@
 //! The worker as the page sees it: typed requests out, typed replies in.
 
 use crate::files;
-use crate::state::{Page, Phase, View, Worker as State};
+use crate::state::{Asked, Page, Phase, View, Worker as State};
 use crate::views::model;
 use crate::words::{fill, t};
 use attune::protocol::{Command, Reply, Request};
@@ -64,6 +64,8 @@ pub fn start(page: Page, device: Device) {
         worker.terminate();
     }
     page.worker.set(State::Loading { done: 0, total: 0 });
+    // What was asked of the one before, this one never hears.
+    page.asked.set(Vec::new());
     let options = WorkerOptions::new();
     options.set_type(WorkerType::Module);
     let worker = match Worker::new_with_options(&device.address(), &options) {
@@ -126,20 +128,27 @@ fn hear(page: Page, device: &Device, message: &JsValue) {
             if let (Reply::File { name }, Ok(file)) = (&reply, parts.get(1).dyn_into::<File>()) {
                 files::save(&file, name);
             }
-            let (is_ready, is_failure) =
-                (matches!(reply, Reply::Ready { .. }), matches!(reply, Reply::Failed { .. }));
+            let is_ready = matches!(reply, Reply::Ready { .. });
+            let is_wanted =
+                page.asked.with_untracked(|asked| asked.first().is_some_and(|asked| !asked.is_quiet));
+            let is_failure = is_wanted && matches!(reply, Reply::Failed { .. });
             // What is in the store now is opened like anything else that is there.
             if let Reply::Fetched { key, name } = &reply {
                 page.hub.is_fetching.set(false);
-                model::open(page, key.clone(), name.clone());
+                model::open(page, View::Model, key.clone(), name.clone());
             }
             page.hear(reply);
             if is_failure && page.hub.is_fetching.get_untracked() {
                 page.hub.is_fetching.set(false);
                 list(page);
             }
-            // Files that turn out to be no model are not kept.
-            if is_failure && let Some(key) = page.importing.try_update(Option::take).flatten() {
+            // Files that turn out to be no model are not kept; whether they are one, opening them tells.
+            let is_over = page.asked.with_untracked(|asked| asked.iter().all(|asked| asked.is_quiet));
+            if is_failure
+                && is_over
+                && let Some(key) = page.importing.try_update(Option::take).flatten()
+            {
+                page.source.set(None);
                 quietly(page, page.view.get_untracked(), Command::Remove { key });
                 list(page);
             }
@@ -188,7 +197,7 @@ pub fn work(page: Page, view: View, command: Command) {
 /// Asks for anything that is answered, with the files it is about.
 pub fn ask(page: Page, view: View, request: Request, files: &[File]) {
     page.failure.set(None);
-    page.asked.update(|asked| asked.push(view));
+    page.asked.update(|asked| asked.push(Asked { view, is_quiet: false }));
     post(&request, files);
 }
 
@@ -204,7 +213,7 @@ pub fn figures(key: &str) {
 
 /// Asks for what nobody asked for: what failed before stays said.
 pub fn quietly(page: Page, view: View, command: Command) {
-    page.asked.update(|asked| asked.push(view));
+    page.asked.update(|asked| asked.push(Asked { view, is_quiet: true }));
     post(&Request::Work(command), &[]);
 }
 

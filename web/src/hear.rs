@@ -2,7 +2,7 @@
 
 use crate::hub::Found;
 use crate::room;
-use crate::state::{Page, Phase, Progress, View, Worker};
+use crate::state::{Asked, Page, Phase, Progress, View, Worker};
 use attune::protocol::{Event, Reply, Returned, StoredRun, Update};
 use leptos::prelude::{Update as _, *};
 
@@ -24,7 +24,9 @@ impl Page {
             Reply::Done => _ = self.ended(),
             Reply::Failed { message, is_stop } => {
                 // Without a request under way it is the worker's own start that failed.
-                let Some(view) = self.ended() else { return self.worker.set(Worker::Dead(message)) };
+                let Some(Asked { view, .. }) = self.ended() else {
+                    return self.worker.set(Worker::Dead(message));
+                };
                 if view == View::Train && self.phase.get_untracked() == Phase::Training {
                     self.phase.set(if self.steps.with_untracked(Vec::is_empty) {
                         Phase::Idle
@@ -42,13 +44,13 @@ impl Page {
     }
 
     /// The oldest request is answered.
-    fn ended(&self) -> Option<View> {
+    fn ended(&self) -> Option<Asked> {
         self.progress.set(None);
-        let view = self.asked.try_update(|asked| (!asked.is_empty()).then(|| asked.remove(0))).flatten()?;
-        if view == View::Try {
+        let ended = self.asked.try_update(|asked| (!asked.is_empty()).then(|| asked.remove(0))).flatten()?;
+        if ended.view == View::Try && !ended.is_quiet {
             self.talk.ended();
         }
-        Some(view)
+        Some(ended)
     }
 
     fn update(&self, update: Update) {

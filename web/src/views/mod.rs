@@ -14,7 +14,7 @@ pub mod try_out;
 pub mod tune;
 
 use crate::client;
-use crate::state::{Page, View};
+use crate::state::{Asked, Page, View};
 use crate::units::bytes;
 use crate::words::{fill, t};
 use leptos::prelude::*;
@@ -22,7 +22,9 @@ use leptos::prelude::*;
 /// How far unfinished work is, where its end is known.
 #[component]
 pub fn Busy(page: Page, view: View) -> impl IntoView {
-    let is_here = move || page.asked.with(|asked| asked.first() == Some(&view));
+    // A forecast follows every change of a setting: it would flicker.
+    let is_shown = move |asked: &Asked| asked.view == view && !(asked.is_quiet && view == View::Tune);
+    let is_here = move || page.asked.with(|asked| asked.first().is_some_and(is_shown));
     let text = move || {
         page.progress.get().map_or_else(
             || t("working"),

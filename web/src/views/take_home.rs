@@ -188,7 +188,7 @@ pub fn BringBack(page: Page, view: View) -> impl IntoView {
             <h3>{t("Bring back")}</h3>
             <DropZone id="bring-back" multiple=true accept=".zip,.toml,.json,.jsonl,.safetensors"
                 label="Open an adapter or a run" hint="adapter.zip, run.zip, run.toml, or adapter_config.json and adapter_model.safetensors together"
-                on_files />
+                disabled=Signal::derive(move || !page.is_free()) on_files />
             <div role="status">{told}</div>
         </section>
     }
