@@ -1,11 +1,11 @@
 //! The worker as the page sees it: typed requests out, typed replies in.
 
 use crate::files;
-use crate::state::{Asked, Page, Phase, View, Worker as State};
-use crate::views::model;
+use crate::state::{Asked, Page, View, Worker as State};
+use crate::views::{model, take_home};
 use crate::words::{fill, t};
-use attune::protocol::{Command, Reply, Request};
-use leptos::prelude::*;
+use attune::protocol::{Command, Reply, Request, Update};
+use leptos::prelude::{Update as _, *};
 use std::cell::{Cell, RefCell};
 use wasm_bindgen::prelude::Closure;
 use wasm_bindgen::{JsCast, JsValue};
@@ -137,6 +137,10 @@ fn hear(page: Page, device: &Device, message: &JsValue) {
                 page.hub.is_fetching.set(false);
                 model::open(page, View::Model, key.clone(), name.clone());
             }
+            // It was asked for to be saved.
+            if let Reply::Update(Update::Packed(file)) = &reply {
+                take_home::give(page, file.key.clone(), file.name.clone());
+            }
             page.hear(reply);
             if is_failure && page.hub.is_fetching.get_untracked() {
                 page.hub.is_fetching.set(false);
@@ -182,9 +186,7 @@ fn died(page: Page, device: &Device, message: &str) {
         "The worker stopped: {message}. Models and runs are kept, and a run goes on from its last checkpoint.",
         &[("message", &message)],
     )));
-    if page.phase.get_untracked() == Phase::Training {
-        page.phase.set(Phase::Stopped);
-    }
+    page.cut_off();
     page.progress.set(None);
     page.asked.set(Vec::new());
 }

@@ -27,12 +27,8 @@ impl Page {
                 let Some(Asked { view, .. }) = self.ended() else {
                     return self.worker.set(Worker::Dead(message));
                 };
-                if view == View::Train && self.phase.get_untracked() == Phase::Training {
-                    self.phase.set(if self.steps.with_untracked(Vec::is_empty) {
-                        Phase::Idle
-                    } else {
-                        Phase::Stopped
-                    });
+                if view == View::Train {
+                    self.cut_off();
                 }
                 self.returning.set(None);
                 // What follows from a failure says less than the failure.
@@ -140,13 +136,15 @@ impl Page {
                 evals.push(eval);
             }),
             // The data view has shown the report already.
-            Event::Data(_) | Event::Estimate(_) | Event::Checkpoint { .. } | Event::Done(_) => {}
+            Event::Data(_) | Event::Estimate(_) | Event::Done(_) => {}
+            Event::Checkpoint { .. } => self.has_checkpoint.set(true),
         }
     }
 
     /// Shows an earlier run as if it had been stopped just now.
     fn return_to(&self, stored: StoredRun) {
         let run = stored.run;
+        self.has_checkpoint.set(stored.has_checkpoint);
         self.phase.set(Phase::Stopped);
         self.bad.set(Vec::new());
         self.is_tuned.set(true);
@@ -175,6 +173,7 @@ impl Page {
     /// Settings are in force at once; a run is shown like the last one.
     fn returned(&self, returned: Returned) {
         if let Some(settings) = &returned.settings {
+            self.bad.set(Vec::new());
             self.is_tuned.set(true);
             self.run.set(settings.clone());
         }

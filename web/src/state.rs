@@ -132,6 +132,8 @@ pub struct Page {
     pub phase: RwSignal<Phase>,
     /// The settings that the run under way, or the last one, began with.
     pub begun: RwSignal<Option<Run>>,
+    /// Whether that run can be gone on with.
+    pub has_checkpoint: RwSignal<bool>,
     pub steps: RwSignal<Vec<StepMetrics>>,
     pub evals: RwSignal<Vec<EvalMetrics>>,
     pub samples: RwSignal<Vec<Sample>>,
@@ -177,6 +179,7 @@ impl Page {
             estimate: RwSignal::new(None),
             phase: RwSignal::new(Phase::Idle),
             begun: RwSignal::new(None),
+            has_checkpoint: RwSignal::new(false),
             steps: RwSignal::new(Vec::new()),
             evals: RwSignal::new(Vec::new()),
             samples: RwSignal::new(Vec::new()),
@@ -196,6 +199,14 @@ impl Page {
     pub fn is_free(&self) -> bool {
         matches!(self.worker.get(), Worker::Ready(_))
             && self.asked.with(|asked| asked.iter().all(|asked| asked.is_quiet))
+    }
+
+    /// A run broke off; before its first checkpoint nothing of it can be gone on with.
+    pub fn cut_off(&self) {
+        if self.phase.get_untracked() == Phase::Training {
+            let has_checkpoint = self.has_checkpoint.get_untracked();
+            self.phase.set(if has_checkpoint { Phase::Stopped } else { Phase::Idle });
+        }
     }
 
     /// Nothing is open any more, or not yet.
@@ -226,6 +237,7 @@ impl Page {
     pub fn forget_run(&self) {
         self.phase.set(Phase::Idle);
         self.begun.set(None);
+        self.has_checkpoint.set(false);
         self.steps.set(Vec::new());
         self.evals.set(Vec::new());
         self.samples.set(Vec::new());
