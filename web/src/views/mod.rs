@@ -44,14 +44,19 @@ pub fn Busy(page: Page, view: View) -> impl IntoView {
             },
         )
     };
+    let task = Memo::new(move |_| {
+        page.progress.with(|progress| progress.as_ref().map_or_else(|| t("working"), |p| task_words(&p.task)))
+    });
     let share = move || {
         page.progress.get().map_or(0.0, |p| if p.total > 0 { p.done as f64 / p.total as f64 } else { 0.0 })
     };
     view! {
         <Show when=is_here>
-            <div class="busy" role="status">
+            <div class="busy">
                 <progress max="1" value=share aria-label=t("progress")></progress>
-                <span>{text}</span>
+                // Numbers that run are for the eye; heard is what they are about.
+                <span class="visually-hidden" role="status">{move || task.get()}</span>
+                <span aria-hidden="true">{text}</span>
                 // What is fetched goes on from where it was stopped.
                 <Show when=move || page.hub.is_fetching.get()>
                     <button class="quiet" id="stop-fetch" on:click=move |_| client::stop()>{t("Stop")}</button>

@@ -84,7 +84,8 @@ fn open_files(page: Page, files: &[File]) {
 
 /// Whether a model is stored under `key`, or soon will be.
 fn is_there(page: Page, key: &str) -> bool {
-    let is_open = page.source.with_untracked(|source| source.as_ref().is_some_and(|source| source.key == key));
+    let is_open =
+        page.source.with_untracked(|source| source.as_ref().is_some_and(|source| source.key == key));
     let is_stored = page.stored.with_untracked(|stored| {
         let unfinished = stored.unfinished.iter().map(|model| &model.key);
         stored.models.iter().map(|model| &model.key).chain(unfinished).any(|stored| stored == key)

@@ -1,7 +1,7 @@
 //! How it is trained.
 
-use super::{Busy, Next};
 use super::needs::Needs;
+use super::{Busy, Next};
 use crate::form::Fields;
 use crate::state::{Page, Phase, View, first_run};
 use crate::words::{fill, t};
