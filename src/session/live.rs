@@ -9,6 +9,7 @@ mod models;
 mod parcel;
 mod speak;
 mod stored;
+mod sweep;
 
 use super::{DataFile, RUN_FILE, Work, load_model, prepare, stop_template_clock, tokenizer_of, train_with};
 use crate::config::Run;
@@ -29,6 +30,7 @@ use serde_json::Value;
 use speak::Speaker;
 pub use stored::figures;
 use stored::{SOURCES_KEY, Sources};
+pub use sweep::sweep;
 
 /// Where updates go; the answer may ask to stop.
 pub type Tell<'a> = &'a mut dyn FnMut(Update) -> Control;

@@ -8,7 +8,7 @@ use attune::config::{Columns, DataConfig, Field};
 use attune::hub::Kept;
 use attune::native::block_on;
 use attune::protocol::{Command, DataView, Stored, Update, Voice};
-use attune::session::Session;
+use attune::session::{Session, sweep};
 use attune::store::Store;
 use attune::store::memory::MemoryStore;
 
@@ -116,6 +116,34 @@ fn after_a_refused_model_nothing_is_open() {
         let text = outcome.expect_err(&format!("{next:?}")).to_string();
         assert!(text.starts_with("model: none is opened") && updates.is_empty(), "{next:?}: {text}");
     }
+}
+
+#[test]
+fn what_nothing_leads_to_is_swept_and_nothing_else() {
+    let mut session = session();
+    let rows = block_on(session.store().read_all(ROWS, 1 << 20)).unwrap();
+    block_on(session.store().write("data/1/rows.jsonl", &rows)).unwrap();
+    ok(&mut session, open());
+    ok(&mut session, read("data/1/rows.jsonl"));
+    told(&mut session, Command::Train { run: run("runs/5") }, Some(2)).1.unwrap_err();
+    let kept = [
+        "data/samples/train.jsonl",
+        "data/2x/mine.jsonl",
+        "models/half/model.safetensors.partial",
+        "runs/5/anything",
+    ];
+    let left =
+        ["data/2/rows.jsonl", "data/3/rows.jsonl.partial", "data/samples/a.partial", "runs/6/adapter.zip"];
+    kept.iter().for_each(|key| block_on(session.store().write(key, b"x")).unwrap());
+    let before = block_on(session.store().list("")).unwrap();
+    left.iter().for_each(|key| block_on(session.store().write(key, b"x")).unwrap());
+    block_on(sweep(session.store())).unwrap();
+    assert_eq!(block_on(session.store().list("")).unwrap(), before);
+    // A run that does not say what it learned from may have learned from any rows.
+    block_on(session.store().write("data/2/rows.jsonl", b"x")).unwrap();
+    block_on(session.store().write("runs/5/sources.json", b"{")).unwrap();
+    block_on(sweep(session.store())).unwrap();
+    assert!(block_on(session.store().size("data/2/rows.jsonl")).unwrap().is_some());
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use crate::opfs::Opfs;
 use crate::{choose, executor, faults, fetch, hub, import, post};
 use attune::protocol::{Command, Control, Event, Reply, Request, Update};
-use attune::session::{Session, figures};
+use attune::session::{Session, figures, sweep};
 use attune::{Error, Result};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -96,6 +96,9 @@ async fn work() {
     STORED.set(Some(stored.clone()));
     let mut session = Session::new(stored.clone(), device.name.clone());
     post::reply(&Reply::Ready { device });
+    // This worker alone has the store, see `worker.js`. What cannot be removed now is there the next time.
+    _ = stored.sweep().await;
+    _ = sweep(&stored).await;
     loop {
         let Asked { request, files, is_stopped } = next().await;
         STOP.set(false);
