@@ -146,13 +146,16 @@ fn hear(page: Page, device: &Device, message: &JsValue) {
                 page.hub.is_fetching.set(false);
                 list(page);
             }
+            // Where a model was refused, what was chosen for it is not in use.
+            if is_failure && page.model.with_untracked(Option::is_none) && is_over(page) {
+                page.source.set(None);
+                page.rows.set(None);
+            }
             // Files that turn out to be no model are not kept; whether they are one, opening them tells.
-            let is_over = page.asked.with_untracked(|asked| asked.iter().all(|asked| asked.is_quiet));
             if is_failure
-                && is_over
+                && is_over(page)
                 && let Some(key) = page.importing.try_update(Option::take).flatten()
             {
-                page.source.set(None);
                 quietly(page, page.view.get_untracked(), Command::Remove { key });
                 list(page);
             }
@@ -165,6 +168,11 @@ fn hear(page: Page, device: &Device, message: &JsValue) {
             page.worker.set(State::Dead(format!("the page does not understand its worker: {error}")))
         }
     }
+}
+
+/// Whether all is done that somebody asked for.
+fn is_over(page: Page) -> bool {
+    page.asked.with_untracked(|asked| asked.iter().all(|asked| asked.is_quiet))
 }
 
 fn died(page: Page, device: &Device, message: &str) {
