@@ -8,13 +8,14 @@ mod memory;
 mod sizes;
 mod work;
 
-use crate::Result;
 use crate::config::Run;
 use crate::data::Encoded;
 use crate::data::batches::{BatchPlan, bucket};
+use crate::methods::MethodConfig;
 use crate::models::Spec;
 use crate::protocol::{Estimate, Memory, RateFrom, TimeEstimate};
 use crate::train::Plan;
+use crate::{Error, Result};
 use memory::Moment;
 use sizes::Sizes;
 
@@ -104,8 +105,9 @@ pub struct Known<'a> {
 /// Estimates a run. Settings must be in range.
 ///
 /// # Errors
-/// A pattern of target modules that is none.
+/// A pattern of target modules that is none; a model, or a batch of it, that no machine holds.
 pub fn estimate(known: Known<'_>, run: &Run) -> Result<Estimate> {
+    refuse_beyond_counting(known, run)?;
     let sizes = Sizes::new(known.spec, &run.method, run.train.optimizer)?;
     let (peak, largest_tensor_bytes) = memory(known, run, &sizes);
     let peak_bytes = peak.total();
@@ -126,8 +128,40 @@ pub fn estimate(known: Known<'_>, run: &Run) -> Result<Estimate> {
     })
 }
 
+/// More bytes than this are on no machine, and sums of them would pass what 64 bits count.
+const MOST_BYTES: f64 = (1_u64 << 60) as f64;
+
+/// Refuses figures of a foreign configuration, or settings, by a bound from above in floating point. What follows may
+/// then count in integers.
+fn refuse_beyond_counting(known: Known<'_>, run: &Run) -> Result<()> {
+    let spec = known.spec;
+    let of = |n: usize| n as f64;
+    let longest = known.rows.iter().map(|row| row.tokens).max().unwrap_or(run.data.max_length);
+    let seq_len = of(if run.data.packing { run.data.max_length } else { longest.min(run.data.max_length) });
+    let rank = match &run.method {
+        MethodConfig::Lora(lora) => of(lora.rank),
+        MethodConfig::Full(_) => 0.0,
+    };
+    let (layers, vocab) = (of(spec.layers.len()), of(spec.vocab_size));
+    let width =
+        of(spec.hidden_size) + of(spec.intermediate_size) + 3.0 * of(spec.n_heads) * of(spec.head_dim);
+    let params = layers * width * (width + 8.0 * rank) + (2.0 * vocab + of(spec.max_positions)) * width;
+    let per_token = layers * (16.0 * width + 8.0 * of(spec.n_heads) * seq_len + 16.0 * rank) + 8.0 * vocab;
+    // Copies for gradients, optimizer and going back; four bytes each.
+    let (model, batch) = (64.0 * params, 64.0 * of(run.train.batch_size) * seq_len * per_token);
+    let too_large = |place: &str, what: &str| {
+        Err(Error::input(place, format!("{what} takes more memory than any machine has"), "smaller figures"))
+    };
+    match (model <= MOST_BYTES, model + batch <= MOST_BYTES) {
+        (true, true) => Ok(()),
+        (true, false) => too_large("data.max_length", "a batch of rows this long"),
+        (false, _) => too_large("model", "a model of the sizes that its configuration states"),
+    }
+}
+
 /// Operations of a run for each token that is no padding, in the mean; `None` without rows.
 pub fn flop_per_token(known: Known<'_>, run: &Run) -> Result<Option<f64>> {
+    refuse_beyond_counting(known, run)?;
     let sizes = Sizes::new(known.spec, &run.method, run.train.optimizer)?;
     let rows = cut(known, run);
     let n_tokens: usize = rows.iter().map(|row| row.tokens).sum();
@@ -157,7 +191,8 @@ fn largest(batches: &[BatchShape], run: &Run) -> BatchShape {
     let sequences = batches.iter().map(|batch| batch.sequences).max().unwrap_or(run.train.batch_size);
     // Each epoch has another order, and a batch is as long as its longest row.
     let seq_len = batches.iter().map(|batch| batch.seq_len).max().unwrap_or(run.data.max_length);
-    let targets = batches.iter().map(|batch| batch.targets).max().unwrap_or(sequences * seq_len);
+    let targets =
+        batches.iter().map(|batch| batch.targets).max().unwrap_or(sequences.saturating_mul(seq_len));
     BatchShape { sequences, seq_len, targets }
 }
 

@@ -152,13 +152,14 @@ async fn foresee<S: Store>(run: &Run, files: &ModelFiles<'_, S>, rows: &Prepared
     let spec = Spec::from_config(files.config())?;
     let sizes = |rows: &[Encoded]| rows.iter().map(RowSize::of).collect::<Vec<_>>();
     let (train, held_out) = (sizes(&rows.train), sizes(&rows.held_out));
-    let rate = ops::product_rate(&device::open(&run.device)?).await?;
+    // Without a rate there is no time, and nothing else is lost.
+    let rate = ops::product_rate(&device::open(&run.device)?).await.ok();
     let known = Known {
         spec: &spec,
         rows: &train,
         held_out: Some(&held_out),
         kernels: Kernels::of(&run.device),
-        rate: Some(Rate::of_product(rate)),
+        rate: rate.map(Rate::of_product),
         limit_bytes: device::memory_limit(&run.device),
     };
     estimate(known, run)

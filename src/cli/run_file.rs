@@ -234,6 +234,10 @@ fn problem_of(leaf: &Leaf, kind: &str) -> Option<Error> {
         Some((problem, expected)) if problem.starts_with("unknown variant") => {
             Error::input(&leaf.place, problem, expected)
         }
+        // So is what a list or a table is told.
+        Some((problem, expected)) if ["Vec<String>", "Columns"].contains(&setting.inner_kind()) => {
+            Error::input(&leaf.place, problem, expected)
+        }
         Some((problem, _)) => Error::input(&leaf.place, problem, setting.expects()),
         None => Error::input(&leaf.place, message, setting.doc),
     })

@@ -55,8 +55,7 @@ impl Mapping {
 
     /// A message's field names as the file's.
     pub fn words(&self, message: &str) -> String {
-        self.0.iter().fold(message.to_owned(), |text, (field, column)| {
-            text.replace(&format!("`{field}`"), &format!("`{column}`"))
-        })
+        let part = |(index, text)| if index % 2 == 1 { self.column(text) } else { text };
+        message.split('`').enumerate().map(part).collect::<Vec<_>>().join("`")
     }
 }

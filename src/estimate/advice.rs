@@ -45,7 +45,7 @@ fn checkpointing(run: &Run) -> Candidate {
 
 /// The same step from more, smaller batches: the largest size that is enough, else single rows.
 fn smaller_batch(run: &Run, limit: u64, peak: &dyn Fn(&Run) -> Result<u64>) -> Result<Candidate> {
-    let rows_per_step = run.train.batch_size * run.train.gradient_accumulation_steps;
+    let rows_per_step = run.train.batch_size.saturating_mul(run.train.gradient_accumulation_steps);
     let mut changed = run.clone();
     while changed.train.batch_size > 1 {
         changed.train.batch_size /= 2;

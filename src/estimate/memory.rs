@@ -117,7 +117,7 @@ impl Moment<'_> {
     }
 
     fn tokens(&self) -> u64 {
-        (self.batch.sequences * self.batch.seq_len) as u64
+        self.batch.sequences as u64 * self.batch.seq_len as u64
     }
 
     fn chunk(&self) -> u64 {
@@ -131,7 +131,7 @@ impl Moment<'_> {
 
     /// Attention's weights of one token in all heads.
     fn scores_per_token(&self) -> u64 {
-        (self.spec.n_heads * self.batch.seq_len) as u64
+        self.spec.n_heads as u64 * self.batch.seq_len as u64
     }
 
     /// Masks and rotations, which all layers of a kind share.
@@ -142,7 +142,7 @@ impl Moment<'_> {
                 kinds.push(layer);
             }
         }
-        kinds.len() as u64 * self.tokens() * (self.batch.seq_len + self.spec.head_dim) as u64
+        kinds.len() as u64 * self.tokens() * (self.batch.seq_len as u64 + self.spec.head_dim as u64)
     }
 
     /// What the graph keeps of all layers; of checkpointed layers their inputs.

@@ -2,7 +2,7 @@
 
 use crate::config::OptimizerKind;
 use crate::methods::{LoraConfig, Matcher, MethodConfig, is_or_ends_in};
-use crate::models::{NormKind, Spec};
+use crate::models::{HEAD, NormKind, Spec, no_adapter_on_head};
 use crate::{Error, Result};
 
 /// What a layer's linear maps read; maps that read the same share what is kept of it.
@@ -94,6 +94,9 @@ impl Sizes {
             MethodConfig::Full(_) => None,
         };
         let matcher = lora.map(|lora| lora.target_modules.matcher()).transpose()?;
+        if !spec.tied && matcher.as_ref().is_some_and(|matcher| matcher.selects(HEAD, true)) {
+            return Err(no_adapter_on_head());
+        }
         let (names, table) = (spec.names, [spec.vocab_size as u64, spec.hidden_size as u64]);
         let mut trained = Vec::new();
         let mut n_params = 0;
@@ -143,7 +146,7 @@ impl Sizes {
                 .push((format!("{}{}", names.base, names.positions), [spec.max_positions as u64, table[1]]));
         }
         if !spec.tied {
-            tables.push(("lm_head".to_string(), table));
+            tables.push((HEAD.to_string(), table));
         }
         let (mut is_head_trained, mut is_embedding_trained) = (lora.is_none(), lora.is_none());
         for (name, [rows, columns]) in &tables {

@@ -69,12 +69,7 @@ impl CausalLm {
             ));
         }
         if targets.iter().any(|t| t == HEAD) {
-            return Err(Error::Unsupported {
-                what: format!("a low-rank adapter on {HEAD}"),
-                supported: format!(
-                    "the layers of the blocks; to train the head in full: method.modules_to_save = [\"{HEAD}\"]"
-                ),
-            });
+            return Err(no_adapter_on_head());
         }
         Ok(targets)
     }
@@ -181,7 +176,16 @@ impl CausalLm {
 }
 
 /// Name of the output head.
-const HEAD: &str = "lm_head";
+pub(crate) const HEAD: &str = "lm_head";
+
+/// What a pattern of target modules that matches the head is told.
+pub(crate) fn no_adapter_on_head() -> Error {
+    Error::input(
+        "method.target_modules",
+        format!("there is no low-rank adapter on {HEAD}"),
+        format!("the layers of the blocks; to train the head in full: method.modules_to_save = [\"{HEAD}\"]"),
+    )
+}
 
 impl Linear {
     /// Whether this is the output head.

@@ -24,6 +24,7 @@ mod spec;
 
 pub use adapter::{ADAPTER_CONFIG, ADAPTER_MODEL, Adapter};
 pub use attach::Attached;
+pub(crate) use attach::{HEAD, no_adapter_on_head};
 pub use decoder::{Cache, CausalLm, Context};
 pub use description::ModelDescription;
 pub use fits::refuse_too_large;

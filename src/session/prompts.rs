@@ -26,21 +26,20 @@ fn encode_chat(messages: &[Message], tokenizer: &Tokenizer) -> Result<Vec<u32>> 
     tokenizer.encode(&tokenizer.render_chat(messages, GenerationPrompt::Yes)?, AddSpecial::No)
 }
 
-/// The prompts that `train.sample_rows` and `train.sample_prompts` ask for, each once. Rows whose prompt is empty or
-/// takes more than `max_length` tokens are passed over.
+/// The prompts that `train.sample_rows` and `train.sample_prompts` ask for, each once. Rows whose prompt is empty,
+/// refused by the template or longer than `max_length` tokens are passed over.
 ///
 /// # Errors
-/// A prompt that the tokenizer or the chat template refuses.
+/// A prompt of `train.sample_prompts` that the tokenizer or the chat template refuses.
 pub(super) fn sample_prompts(run: &Run, rows: &[Row], tokenizer: &Tokenizer) -> Result<Vec<SamplePrompt>> {
     let mut prompts: Vec<SamplePrompt> = Vec::new();
     for row in rows {
         if prompts.len() == run.train.sample_rows {
             break;
         }
-        if let Some(prompt) = of_row(&row.content, tokenizer)?
-            && prompt.ids.len() <= run.data.max_length
-            && !prompts.contains(&prompt)
-        {
+        // A run is worth more than what it says on the way: a row that cannot be asked is passed over.
+        let Ok(Some(prompt)) = of_row(&row.content, tokenizer) else { continue };
+        if prompt.ids.len() <= run.data.max_length && !prompts.contains(&prompt) {
             prompts.push(prompt);
         }
     }
@@ -52,7 +51,10 @@ pub(super) fn sample_prompts(run: &Run, rows: &[Row], tokenizer: &Tokenizer) -> 
         } else {
             tokenizer.encode(text, AddSpecial::Yes)?
         };
-        prompts.push(SamplePrompt { text: text.clone(), ids });
+        let prompt = SamplePrompt { text: text.clone(), ids };
+        if !prompts.contains(&prompt) {
+            prompts.push(prompt);
+        }
     }
     Ok(prompts)
 }

@@ -50,7 +50,10 @@ pub async fn last_metrics(
     store: &impl Store,
     has_evals: HasEvals,
 ) -> Result<(Option<StepMetrics>, Option<EvalMetrics>)> {
-    let Some(size) = store.size(METRICS_KEY).await? else { return Ok((None, None)) };
+    // Longer is not ours, as in `read`.
+    let Some(size) = store.size(METRICS_KEY).await?.filter(|&size| size <= METRICS_LIMIT) else {
+        return Ok((None, None));
+    };
     let (mut step, mut eval) = (None, None);
     let mut length = TAIL;
     loop {
@@ -63,7 +66,7 @@ pub async fn last_metrics(
             }
         }
         let is_enough = step.is_some() && (eval.is_some() || has_evals == HasEvals::No);
-        if start == 0 || is_enough || length > METRICS_LIMIT {
+        if start == 0 || is_enough {
             return Ok((step, eval));
         }
         length *= 8;

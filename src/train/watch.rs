@@ -174,7 +174,8 @@ impl Watch {
     /// Half of what was learned until the best window is gone.
     fn lost(&self, n: usize, window: usize) -> Option<Found> {
         let (best, at) = self.lowest;
-        if n < 3 * window || at + window > n || !self.is_new(SignKind::LearningLost) {
+        // Figures from elsewhere may change their number of steps half-way, and the window with it.
+        if at < window || n < 3 * window || at + window > n || !self.is_new(SignKind::LearningLost) {
             return None;
         }
         let (first, now) = (self.losses.mean(0, window), self.losses.mean(n - window, n));

@@ -221,3 +221,34 @@ fn work_follows_tokens_and_time_follows_work() {
     assert!(held_out.secs > of_lora.secs);
     assert!(estimate(known(&spec, &[]), &run).unwrap().time.is_none(), "no rows, no time");
 }
+
+#[test]
+fn what_no_machine_holds_is_refused_not_counted() {
+    let base = load("llama");
+    let mut run = Run::default();
+    run.data.max_length = 1_000_000_000;
+    run.train.batch_size = 1_000_000_000;
+    let refused = |spec: &Spec, run: &Run| estimate(known(spec, &[]), run).unwrap_err().to_string();
+    assert!(refused(&base.spec, &run).starts_with("data.max_length: a batch of rows this long"));
+    // Rows that are there are as long as they are.
+    run.train.batch_size = 8;
+    assert!(estimate(known(&base.spec, &ROWS), &run).is_ok());
+
+    let mut spec = base.spec.clone();
+    (spec.hidden_size, spec.intermediate_size) = (1 << 24, 1 << 24);
+    spec.layers = vec![spec.layers[0].clone(); 1 << 16];
+    assert!(refused(&spec, &Run::default()).starts_with("model: "));
+}
+
+#[test]
+fn an_adapter_on_the_head_is_refused_in_the_words_of_training() {
+    let mut base = load("llama");
+    let lora = LoraConfig {
+        target_modules: TargetModules::Names(vec!["q_proj".into(), "lm_head".into()]),
+        ..LoraConfig::default()
+    };
+    let run = Run { method: MethodConfig::Lora(lora), ..Run::default() };
+    let foreseen = estimate(known(&base.spec, &ROWS), &run).unwrap_err().to_string();
+    assert!(foreseen.contains("modules_to_save"), "{foreseen}");
+    assert_eq!(base.attach(&run.method, 1).unwrap_err().to_string(), foreseen);
+}

@@ -261,6 +261,8 @@ fn what_does_not_fit_is_refused_and_removed() {
     assert!(error.contains("adapter_model.safetensors"), "{error}");
     let error = back(&mut session, &fixture("llama-lora")[1..]).unwrap_err();
     assert!(error.contains("adapter_config.json: no such file"), "{error}");
+    let error = back(&mut session, &[("adapter_config.json", vec![b' '; (1 << 20) + 1])]).unwrap_err();
+    assert_eq!(error, "adapter_config.json: has 1048577 bytes; expected at most 1048576 bytes");
     let error = back(&mut session, &[("notes.txt", b"hello".to_vec())]).unwrap_err();
     assert!(error.contains("neither an adapter nor a run file"), "{error}");
     let error = back(&mut session, &[("adapter.zip", b"PK no more".to_vec())]).unwrap_err();

@@ -271,3 +271,12 @@ fn real_runs_say_what_is_the_matter_with_them_while_they_run() {
     assert_eq!(said(&still), [SignKind::NotLearning]);
     assert_eq!(said(&still), kinds(&still), "reading a run back shows what it said");
 }
+
+#[test]
+fn figures_whose_number_of_steps_changes_are_no_trouble() {
+    let mut events: Vec<Event> =
+        (1..=20).map(|i| step(i, 100, if i <= 12 { 0.5 } else { 2.0 }, 1.0)).collect();
+    events.extend((21..=400).map(|i| step(i, 2000, 3.0, 1.0)));
+    // Whatever is said of them, it is said.
+    kinds(&events);
+}

@@ -11,19 +11,27 @@ use crate::store::{Store, join, zip};
 use crate::train::METRICS_KEY;
 use crate::{Error, Result};
 
-/// Files that are taken out of an archive.
-const WANTED: [&str; 4] = [ADAPTER_CONFIG, ADAPTER_MODEL, RUN_FILE, METRICS_KEY];
-/// An adapter with a trained copy of a large embedding stays below.
-const MOST_BYTES: u64 = 4 << 30;
 /// A run file is a text.
 const TEXT_LIMIT: u64 = 1 << 20;
+/// Files that are taken out of an archive, and the most bytes each of them may have: an adapter with a trained copy
+/// of a large embedding stays below, and so do the figures of a million steps.
+const WANTED: [(&str, u64); 4] = [
+    (ADAPTER_CONFIG, TEXT_LIMIT),
+    (ADAPTER_MODEL, 4 << 30),
+    (RUN_FILE, TEXT_LIMIT),
+    (METRICS_KEY, 512 << 20),
+];
 
 impl<S: Store> Session<S> {
     /// Takes in the files of the new folder `folder`; what is refused is removed.
     pub(super) async fn bring_back(&mut self, folder: &str, tell: Tell<'_>) -> Result<()> {
         let taken = self.take_in(folder, tell).await;
         if !matches!(taken, Ok(true)) {
-            self.remove_folder(folder).await?;
+            let removed = self.remove_folder(folder).await;
+            // Why it was refused says more than why it could not be removed.
+            taken?;
+            removed?;
+            return Ok(());
         }
         taken.map(|_| ())
     }
@@ -31,6 +39,12 @@ impl<S: Store> Session<S> {
     /// Whether the folder now holds a run.
     async fn take_in(&mut self, folder: &str, tell: Tell<'_>) -> Result<bool> {
         self.unpack(folder).await?;
+        for (name, limit) in WANTED {
+            let size = self.store.size(&join(folder, name)).await?.unwrap_or(0);
+            refuse_large(name, size, limit)?;
+        }
+        // What cannot be shown is refused while nothing of it is kept.
+        let figures = stored::figures(&self.store, folder).await?;
         let mut settings = self.run_file(folder).await?;
         let has = async |name: &str| Ok::<_, Error>(self.store.size(&join(folder, name)).await?.is_some());
         let has_adapter = has(ADAPTER_CONFIG).await? || has(ADAPTER_MODEL).await?;
@@ -54,7 +68,7 @@ impl<S: Store> Session<S> {
         let run = if has_adapter { stored::run_in(&self.store, folder).await? } else { None };
         let tuned = run.as_ref().map(|run| run.run.clone());
         if has_adapter {
-            tell(Update::Figures(Box::new(stored::figures(&self.store, folder).await?)));
+            tell(Update::Figures(Box::new(figures)));
         }
         tell(Update::Returned(Box::new(Returned { settings, run, differences })));
         if let Some(run) = tuned {
@@ -76,6 +90,8 @@ impl<S: Store> Session<S> {
         let (key, name) = (opened.key.clone(), opened.name.clone());
         let method = MethodConfig::Lora(adapter.config);
         let was_for = adapter.base_model;
+        // Its values are read once more with the model, and need not be there twice.
+        drop(adapter.tensors);
         // Two models at once may be more than there is room for.
         self.speaker = None;
         let speaker = self.load(key.clone(), Some(folder.into()), tell).await;
@@ -98,8 +114,8 @@ impl<S: Store> Session<S> {
     async fn unpack(&self, folder: &str) -> Result<()> {
         let keys = self.store.list(&join(folder, "")).await?;
         for archive in keys.iter().filter(|key| key.to_ascii_lowercase().ends_with(".zip")) {
-            let members = zip::members(&self.store, archive, MOST_BYTES).await?;
-            for name in WANTED {
+            let members = zip::members(&self.store, archive, u64::MAX).await?;
+            for (name, limit) in WANTED {
                 let is_it = |member: &&zip::Member| member.name.rsplit('/').next() == Some(name);
                 let mut found = members.iter().filter(is_it);
                 let Some(member) = found.next() else { continue };
@@ -107,6 +123,7 @@ impl<S: Store> Session<S> {
                     let problem = format!("holds more than one {name}");
                     return Err(Error::input(archive, problem, "the archive of one adapter or run"));
                 }
+                refuse_large(name, member.size, limit)?;
                 zip::extract(&self.store, archive, member, &join(folder, name)).await?;
             }
             self.store.remove(archive).await?;
@@ -147,6 +164,13 @@ impl<S: Store> Session<S> {
         };
         named.into_iter().filter_map(differ).collect()
     }
+}
+
+fn refuse_large(name: &str, size: u64, limit: u64) -> Result<()> {
+    if size <= limit {
+        return Ok(());
+    }
+    Err(Error::input(name, format!("has {size} bytes"), format!("at most {limit} bytes")))
 }
 
 /// An adapter of another model fits nowhere: a few of its tensors tell enough.

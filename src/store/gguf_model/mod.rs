@@ -102,7 +102,7 @@ impl GgufModel {
         }
         let tensors = converted(&header, &config)?;
         let config = config.to_json();
-        let license = header.metadata.string("general.license")?.map(super::shortened);
+        let license = header.metadata.string("general.license").ok().flatten().map(super::shortened);
         Ok(Self { config, license, vocabulary, key: key.to_owned(), tensors })
     }
 

@@ -76,7 +76,14 @@ pub(super) fn parse(json: &[u8], file_size: u64, place: &str) -> Result<Header> 
         let tensors =
             if n_more == 1 { "1 more tensor is".into() } else { format!("{n_more} more tensors are") };
         let problem = format!("{tensors} as wrong");
-        mistakes.push(Error::input(place, problem, "a whole file: fetch or copy it again"));
+        // Another copy helps where bytes are missing, not where they are of an unknown kind.
+        let is_broken = mistakes.iter().all(|mistake| matches!(mistake, Error::Input { .. }));
+        let expected = if is_broken {
+            "a whole file: fetch or copy it again"
+        } else {
+            "tensors of the kinds named above"
+        };
+        mistakes.push(Error::input(place, problem, expected));
     }
     Error::all(mistakes)?;
     check_contiguous(&tensors, data_start..file_size, place)?;

@@ -25,14 +25,23 @@ pub fn Charts(page: Page) -> impl IntoView {
     let at = RwSignal::new(None::<usize>);
     let total = move || page.steps.with(|steps| steps.last().map_or(1, |step| step.total_steps));
     let done = move || page.steps.with(|steps| steps.last().map_or(0, |step| step.step));
+    let drawn = now_and_then(page);
     let figure = move |title: &'static str, size: Size, lines: fn(Page) -> Vec<Line>| {
-        let drawing = move || chart::draw(size, is_narrow.get(), total(), &lines(page), at.get());
+        let drawing = move || {
+            drawn.track();
+            let (is_narrow, at) = (is_narrow.get(), at.get());
+            untrack(|| chart::draw(size, is_narrow, total(), &lines(page), at))
+        };
+        let said = move || {
+            drawn.track();
+            untrack(|| summary(page, title))
+        };
         let follow = move |event: leptos::ev::PointerEvent| {
             at.set(chart::step_at(&event, size, is_narrow.get_untracked(), total()).filter(|_| done() > 0));
         };
         view! {
             <svg class="chart" viewBox=move || chart::view_box(size, is_narrow.get()) role="img"
-                aria-label=move || summary(page, title) on:pointermove=follow on:pointerleave=move |_| at.set(None)
+                aria-label=said on:pointermove=follow on:pointerleave=move |_| at.set(None)
                 inner_html=drawing></svg>
         }
     };
@@ -64,6 +73,25 @@ pub fn Charts(page: Page) -> impl IntoView {
             </Show>
         </section>
     }
+}
+
+/// Changes soon after the figures change, but not more often than an eye follows: a tiny model makes a hundred steps
+/// a second, and drawing each would keep the page from answering.
+fn now_and_then(page: Page) -> RwSignal<()> {
+    const PAUSE: std::time::Duration = std::time::Duration::from_millis(250);
+    let drawn = RwSignal::new(());
+    let is_due = StoredValue::new(false);
+    Effect::new(move |_| {
+        page.steps.track();
+        page.evals.track();
+        if !is_due.get_value() {
+            is_due.set_value(true);
+            // The view may be gone by then.
+            let draw = move || _ = is_due.try_set_value(false).is_none().then(|| drawn.try_set(()));
+            set_timeout(draw, PAUSE);
+        }
+    });
+    drawn
 }
 
 fn loss_lines(page: Page) -> Vec<Line> {
