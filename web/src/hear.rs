@@ -24,10 +24,10 @@ impl Page {
             Reply::Done => _ = self.ended(),
             Reply::Failed { message, is_stop } => {
                 // Without a request under way it is the worker's own start that failed.
-                let Some(Asked { view, .. }) = self.ended() else {
+                let Some(Asked { view, is_quiet }) = self.ended() else {
                     return self.worker.set(Worker::Dead(message));
                 };
-                if view == View::Train {
+                if view == View::Train && !is_quiet {
                     self.cut_off();
                 }
                 self.returning.set(None);
