@@ -8,7 +8,7 @@ mod rows;
 mod template_time;
 
 pub use export::{ExportWork, export};
-pub use live::{Session, Tell, figures};
+pub use live::{Session, Tell, figures, sweep};
 pub use rows::{Checked, DataFile, Prepared, check, prepare};
 pub use template_time::stop_template_clock;
 

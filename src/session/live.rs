@@ -9,6 +9,7 @@ mod models;
 mod parcel;
 mod speak;
 mod stored;
+mod sweep;
 
 use super::{DataFile, RUN_FILE, Work, load_model, prepare, stop_template_clock, tokenizer_of, train_with};
 use crate::config::Run;
@@ -29,6 +30,7 @@ use serde_json::Value;
 use speak::Speaker;
 pub use stored::figures;
 use stored::{SOURCES_KEY, Sources};
+pub use sweep::sweep;
 
 /// Where updates go; the answer may ask to stop.
 pub type Tell<'a> = &'a mut dyn FnMut(Update) -> Control;
@@ -96,7 +98,10 @@ impl<S: Store> Session<S> {
             Command::Generate { prompt, voice, sampling, seed } => {
                 self.generate(prompt, voice, &sampling, seed, tell).await
             }
-            Command::Reopen { run } => self.finish(*run, None, tell).await,
+            Command::Reopen { run } => {
+                self.opened()?;
+                self.finish(*run, None, tell).await
+            }
             Command::Estimate { run, limit_bytes } => self.forecast(*run, limit_bytes, tell).await,
             Command::List => {
                 tell(Update::Stored(stored::list(&self.store).await?));
@@ -115,6 +120,9 @@ impl<S: Store> Session<S> {
     }
 
     async fn open_model(&mut self, key: String, name: String, tell: Tell<'_>) -> Result<()> {
+        // Tokens and adapters of one model mean nothing to another; and where this one cannot be opened, what was
+        // asked for next must not be done with the one before.
+        (self.model, self.speaker, self.data, self.tuned) = (None, None, None, None);
         let opened = async {
             let files = ModelFiles::open(&self.store, &key).await?;
             let tokenizer = tokenizer_of(&files)?;
@@ -130,8 +138,6 @@ impl<S: Store> Session<S> {
         };
         // The store's keys are the page's own affair: people know the names of their files.
         let (tokenizer, spec, card) = opened.await.map_err(|error: Error| error.without_folder(&key))?;
-        // Tokens and adapters of one model mean nothing to another.
-        (self.speaker, self.data, self.tuned) = (None, None, None);
         self.model = Some(Opened { key, name, tokenizer, spec });
         tell(Update::Model(card));
         Ok(())

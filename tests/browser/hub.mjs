@@ -81,12 +81,13 @@ const json = value => ({ body: Buffer.from(JSON.stringify(value)), headers: { 'c
 async function listen(address, respond) {
   const server = createServer((request, response) => {
     if (request.method === 'OPTIONS') return response.writeHead(204, open).end();
-    const { status = 200, headers = {}, body = Buffer.alloc(0), cutAfter, isUnsized } = respond(request, new URL(request.url, address));
+    const { status = 200, headers = {}, body = Buffer.alloc(0), cutAfter, stallAfter, isUnsized } = respond(request, new URL(request.url, address));
     const from = Number(/^bytes=(\d+)-/.exec(request.headers.range ?? '')?.[1] ?? 0);
     const part = body.subarray(from);
     const range = from && status === 200 ? { 'content-range': `bytes ${from}-${body.length - 1}/${body.length}` } : {};
     const length = isUnsized ? {} : { 'content-length': part.length };
     response.writeHead(from && status === 200 ? 206 : status, { ...open, ...headers, ...range, ...length });
+    if (stallAfter !== undefined) return response.write(part.subarray(0, stallAfter));
     if (cutAfter === undefined) return response.end(part);
     // What was written arrives; what was promised does not.
     response.write(part.subarray(0, cutAfter), () => setTimeout(() => response.socket.end(), 100));

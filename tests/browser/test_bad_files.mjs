@@ -56,7 +56,14 @@ await test(async opened => {
   await page.click('#start');
   await page.waitForSelector('#start:not(:disabled)', { timeout: 120_000 });
   assert.equal(await opened.text('#step'), '2 of 2');
-  return `${Object.keys(models).length + 2} models and ${Object.keys(files).length} data files refused, then trained`;
+
+  // A model that is refused leaves none open, so that nothing goes on with the one before.
+  await opened.view('Model');
+  await refused('after a good model', [{ name: 'half.gguf', bytes: gguf.subarray(0, gguf.length / 2) }], /half\.gguf.*expected/s);
+  await opened.view('Data');
+  assert.ok(await page.locator('#data-file').isDisabled());
+  assert.equal(await page.locator('#data-card').count(), 0);
+  return `${Object.keys(models).length + 3} models and ${Object.keys(files).length} data files refused, then trained`;
 
   async function refused(name, files, expected) {
     await opened.drop('model-files', ...files);

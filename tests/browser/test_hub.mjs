@@ -72,6 +72,19 @@ await test(async opened => {
   assert.equal(hub.served.length, nServed);
   await openNamed('tiny/large');
   await failure(/429.*wait a few minutes/s);
+
+  // A connection that stalls: nothing comes, nothing breaks, and a stop is heard all the same.
+  const isWeights = path => path.endsWith('large/model.safetensors');
+  hub.trouble = (host, path, _, body) => (host === 'downloads' && isWeights(path) ? { body, stallAfter: CUT } : null);
+  await openNamed('tiny/large');
+  const deadline = Date.now() + 20_000;
+  while (!hub.served.some(({ path }) => isWeights(path)) && Date.now() < deadline) await page.waitForTimeout(50);
+  // What was sent is to arrive.
+  await page.waitForTimeout(500);
+  await page.click('#stop-fetch');
+  await opened.free(5_000);
+  assert.equal(await page.locator('#failure').count(), 0, 'who stops is told of no failure');
+  assert.equal((await opened.kept('models'))['models/tiny--large/model.safetensors.partial'], CUT, 'what came is kept');
   hub.trouble = () => null;
 
   // Refused: what does not exist, what cannot be loaded (before its weights come), what is not what was published.

@@ -2,13 +2,13 @@
 
 #![allow(clippy::unwrap_used)] // a test may fail
 
-use crate::live::{Page, ok, open, read, session, told};
+use crate::live::{Page, ROWS, ok, open, read, run, say, session, told};
 use crate::support::device_name;
 use attune::config::{Columns, DataConfig, Field};
 use attune::hub::Kept;
 use attune::native::block_on;
-use attune::protocol::{Command, DataView, Stored, Update};
-use attune::session::Session;
+use attune::protocol::{Command, DataView, Stored, Update, Voice};
+use attune::session::{Session, sweep};
 use attune::store::Store;
 use attune::store::memory::MemoryStore;
 
@@ -96,6 +96,54 @@ fn a_refused_model_is_named_by_its_files() {
     let text = outcome.unwrap_err().to_string();
     assert!(!text.contains("models/") && text.starts_with("model.safetensors"), "{text}");
     assert!(text.lines().count() <= 4 && text.contains("more tensors are as wrong"), "{text}");
+}
+
+#[test]
+fn after_a_refused_model_nothing_is_open() {
+    let mut session = session();
+    ok(&mut session, open());
+    ok(&mut session, read(ROWS));
+    let other = Command::OpenModel { key: "models/none".into(), name: "none".into() };
+    told(&mut session, other, None).1.unwrap_err();
+    // What was asked for along with it is not done with the model before.
+    for next in [
+        read(ROWS),
+        Command::Train { run: run("runs/1") },
+        Command::Reopen { run: run("runs/1") },
+        say(Voice::Base),
+    ] {
+        let (updates, outcome) = told(&mut session, next.clone(), None);
+        let text = outcome.expect_err(&format!("{next:?}")).to_string();
+        assert!(text.starts_with("model: none is opened") && updates.is_empty(), "{next:?}: {text}");
+    }
+}
+
+#[test]
+fn what_nothing_leads_to_is_swept_and_nothing_else() {
+    let mut session = session();
+    let rows = block_on(session.store().read_all(ROWS, 1 << 20)).unwrap();
+    block_on(session.store().write("data/1/rows.jsonl", &rows)).unwrap();
+    ok(&mut session, open());
+    ok(&mut session, read("data/1/rows.jsonl"));
+    told(&mut session, Command::Train { run: run("runs/5") }, Some(2)).1.unwrap_err();
+    let kept = [
+        "data/samples/train.jsonl",
+        "data/2x/mine.jsonl",
+        "models/half/model.safetensors.partial",
+        "runs/5/anything",
+    ];
+    let left =
+        ["data/2/rows.jsonl", "data/3/rows.jsonl.partial", "data/samples/a.partial", "runs/6/adapter.zip"];
+    kept.iter().for_each(|key| block_on(session.store().write(key, b"x")).unwrap());
+    let before = block_on(session.store().list("")).unwrap();
+    left.iter().for_each(|key| block_on(session.store().write(key, b"x")).unwrap());
+    block_on(sweep(session.store())).unwrap();
+    assert_eq!(block_on(session.store().list("")).unwrap(), before);
+    // A run that does not say what it learned from may have learned from any rows.
+    block_on(session.store().write("data/2/rows.jsonl", b"x")).unwrap();
+    block_on(session.store().write("runs/5/sources.json", b"{")).unwrap();
+    block_on(sweep(session.store())).unwrap();
+    assert!(block_on(session.store().size("data/2/rows.jsonl")).unwrap().is_some());
 }
 
 #[test]

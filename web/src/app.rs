@@ -8,6 +8,7 @@ use crate::units::{bytes, short};
 use crate::views;
 use crate::words::{self, Language, counted, fill, t};
 use leptos::prelude::*;
+use wasm_bindgen::JsCast;
 
 /// The whole page.
 #[component]
@@ -19,6 +20,7 @@ pub fn App() -> impl IntoView {
     forecast::watch(page);
     views::data::follow(page);
     let language = words::start();
+    Effect::watch(move || page.view.get(), |_, _, _| begin_at_the_top(), false);
     let body = move || match page.view.get() {
         View::Model => view! { <views::model::Model page samples /> }.into_any(),
         View::Data => view! { <views::data::Data page samples /> }.into_any(),
@@ -40,7 +42,7 @@ pub fn App() -> impl IntoView {
             <div class="frame">
                 <Rail page />
                 <main>
-                    <h2>{move || t(page.view.get().title())}</h2>
+                    <h2 tabindex="-1">{move || t(page.view.get().title())}</h2>
                     <Failure page />
                     <views::stored::Unfinished page />
                     {body}
@@ -49,6 +51,16 @@ pub fn App() -> impl IntoView {
         }
     };
     view! { {all} }
+}
+
+/// Another view is read from its heading on, by eye and by ear.
+fn begin_at_the_top() {
+    window().scroll_to_with_x_and_y(0.0, 0.0);
+    let heading = document().query_selector("main h2").ok().flatten();
+    if let Some(heading) = heading.and_then(|heading| heading.dyn_into::<web_sys::HtmlElement>().ok()) {
+        // A heading that cannot be focused is read all the same.
+        _ = heading.focus();
+    }
 }
 
 #[component]

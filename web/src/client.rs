@@ -1,11 +1,11 @@
 //! The worker as the page sees it: typed requests out, typed replies in.
 
 use crate::files;
-use crate::state::{Page, Phase, View, Worker as State};
-use crate::views::model;
+use crate::state::{Asked, Page, View, Worker as State};
+use crate::views::{model, take_home};
 use crate::words::{fill, t};
-use attune::protocol::{Command, Reply, Request};
-use leptos::prelude::*;
+use attune::protocol::{Command, Reply, Request, Update};
+use leptos::prelude::{Update as _, *};
 use std::cell::{Cell, RefCell};
 use wasm_bindgen::prelude::Closure;
 use wasm_bindgen::{JsCast, JsValue};
@@ -64,6 +64,8 @@ pub fn start(page: Page, device: Device) {
         worker.terminate();
     }
     page.worker.set(State::Loading { done: 0, total: 0 });
+    // What was asked of the one before, this one never hears.
+    page.asked.set(Vec::new());
     let options = WorkerOptions::new();
     options.set_type(WorkerType::Module);
     let worker = match Worker::new_with_options(&device.address(), &options) {
@@ -126,20 +128,34 @@ fn hear(page: Page, device: &Device, message: &JsValue) {
             if let (Reply::File { name }, Ok(file)) = (&reply, parts.get(1).dyn_into::<File>()) {
                 files::save(&file, name);
             }
-            let (is_ready, is_failure) =
-                (matches!(reply, Reply::Ready { .. }), matches!(reply, Reply::Failed { .. }));
+            let is_ready = matches!(reply, Reply::Ready { .. });
+            let is_wanted =
+                page.asked.with_untracked(|asked| asked.first().is_some_and(|asked| !asked.is_quiet));
+            let is_failure = is_wanted && matches!(reply, Reply::Failed { .. });
             // What is in the store now is opened like anything else that is there.
             if let Reply::Fetched { key, name } = &reply {
                 page.hub.is_fetching.set(false);
-                model::open(page, key.clone(), name.clone());
+                model::open(page, View::Model, key.clone(), name.clone());
+            }
+            // It was asked for to be saved.
+            if let Reply::Update(Update::Packed(file)) = &reply {
+                take_home::give(page, file.key.clone(), file.name.clone());
             }
             page.hear(reply);
             if is_failure && page.hub.is_fetching.get_untracked() {
                 page.hub.is_fetching.set(false);
                 list(page);
             }
-            // Files that turn out to be no model are not kept.
-            if is_failure && let Some(key) = page.importing.try_update(Option::take).flatten() {
+            // Where a model was refused, what was chosen for it is not in use.
+            if is_failure && page.model.with_untracked(Option::is_none) && is_over(page) {
+                page.source.set(None);
+                page.rows.set(None);
+            }
+            // Files that turn out to be no model are not kept; whether they are one, opening them tells.
+            if is_failure
+                && is_over(page)
+                && let Some(key) = page.importing.try_update(Option::take).flatten()
+            {
                 quietly(page, page.view.get_untracked(), Command::Remove { key });
                 list(page);
             }
@@ -152,6 +168,11 @@ fn hear(page: Page, device: &Device, message: &JsValue) {
             page.worker.set(State::Dead(format!("the page does not understand its worker: {error}")))
         }
     }
+}
+
+/// Whether all is done that somebody asked for.
+fn is_over(page: Page) -> bool {
+    page.asked.with_untracked(|asked| asked.iter().all(|asked| asked.is_quiet))
 }
 
 fn died(page: Page, device: &Device, message: &str) {
@@ -173,9 +194,7 @@ fn died(page: Page, device: &Device, message: &str) {
         "The worker stopped: {message}. Models and runs are kept, and a run goes on from its last checkpoint.",
         &[("message", &message)],
     )));
-    if page.phase.get_untracked() == Phase::Training {
-        page.phase.set(Phase::Stopped);
-    }
+    page.cut_off();
     page.progress.set(None);
     page.asked.set(Vec::new());
 }
@@ -188,7 +207,7 @@ pub fn work(page: Page, view: View, command: Command) {
 /// Asks for anything that is answered, with the files it is about.
 pub fn ask(page: Page, view: View, request: Request, files: &[File]) {
     page.failure.set(None);
-    page.asked.update(|asked| asked.push(view));
+    page.asked.update(|asked| asked.push(Asked { view, is_quiet: false }));
     post(&request, files);
 }
 
@@ -204,7 +223,7 @@ pub fn figures(key: &str) {
 
 /// Asks for what nobody asked for: what failed before stays said.
 pub fn quietly(page: Page, view: View, command: Command) {
-    page.asked.update(|asked| asked.push(view));
+    page.asked.update(|asked| asked.push(Asked { view, is_quiet: true }));
     post(&Request::Work(command), &[]);
 }
 

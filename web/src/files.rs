@@ -42,6 +42,9 @@ pub fn DropZone(
     accept: &'static str,
     /// Whether several files belong together.
     multiple: bool,
+    /// Whether nothing can be taken in now.
+    #[prop(into)]
+    disabled: Signal<bool>,
     on_files: Callback<Vec<FileHandle>>,
 ) -> impl IntoView {
     let is_over = RwSignal::new(false);
@@ -50,20 +53,24 @@ pub fn DropZone(
         let files = listed(input.files());
         // The same file chosen again is a wish to read it again.
         input.set_value("");
-        give(on_files, files);
+        if !disabled.get_untracked() {
+            give(on_files, files);
+        }
     };
     let over = move |event: DragEvent| {
         event.prevent_default();
-        is_over.set(true);
+        is_over.set(!disabled.get_untracked());
     };
     let drop = move |event: DragEvent| {
         event.prevent_default();
         is_over.set(false);
-        give(on_files, listed(event.data_transfer().and_then(|data| data.files())));
+        if !disabled.get_untracked() {
+            give(on_files, listed(event.data_transfer().and_then(|data| data.files())));
+        }
     };
     view! {
         <label class="drop" class:over=is_over for=id on:dragover=over on:dragleave=move |_| is_over.set(false) on:drop=drop>
-            <input id=id type="file" class="visually-hidden" accept=accept multiple=multiple on:change=choose />
+            <input id=id type="file" class="visually-hidden" accept=accept multiple=multiple disabled=move || disabled.get() on:change=choose />
             <span class="drop-label">{t(label)}</span>
             <span class="hint">{t(hint)}</span>
         </label>

@@ -2,7 +2,7 @@
 
 use crate::hub::Found;
 use crate::room;
-use crate::state::{Page, Phase, Progress, View, Worker};
+use crate::state::{Asked, Page, Phase, Progress, View, Worker};
 use attune::protocol::{Event, Reply, Returned, StoredRun, Update};
 use leptos::prelude::{Update as _, *};
 
@@ -24,13 +24,11 @@ impl Page {
             Reply::Done => _ = self.ended(),
             Reply::Failed { message, is_stop } => {
                 // Without a request under way it is the worker's own start that failed.
-                let Some(view) = self.ended() else { return self.worker.set(Worker::Dead(message)) };
-                if view == View::Train && self.phase.get_untracked() == Phase::Training {
-                    self.phase.set(if self.steps.with_untracked(Vec::is_empty) {
-                        Phase::Idle
-                    } else {
-                        Phase::Stopped
-                    });
+                let Some(Asked { view, is_quiet }) = self.ended() else {
+                    return self.worker.set(Worker::Dead(message));
+                };
+                if view == View::Train && !is_quiet {
+                    self.cut_off();
                 }
                 self.returning.set(None);
                 // What follows from a failure says less than the failure.
@@ -42,13 +40,13 @@ impl Page {
     }
 
     /// The oldest request is answered.
-    fn ended(&self) -> Option<View> {
+    fn ended(&self) -> Option<Asked> {
         self.progress.set(None);
-        let view = self.asked.try_update(|asked| (!asked.is_empty()).then(|| asked.remove(0))).flatten()?;
-        if view == View::Try {
+        let ended = self.asked.try_update(|asked| (!asked.is_empty()).then(|| asked.remove(0))).flatten()?;
+        if ended.view == View::Try && !ended.is_quiet {
             self.talk.ended();
         }
-        Some(view)
+        Some(ended)
     }
 
     fn update(&self, update: Update) {
@@ -138,13 +136,15 @@ impl Page {
                 evals.push(eval);
             }),
             // The data view has shown the report already.
-            Event::Data(_) | Event::Estimate(_) | Event::Checkpoint { .. } | Event::Done(_) => {}
+            Event::Data(_) | Event::Estimate(_) | Event::Done(_) => {}
+            Event::Checkpoint { .. } => self.has_checkpoint.set(true),
         }
     }
 
     /// Shows an earlier run as if it had been stopped just now.
     fn return_to(&self, stored: StoredRun) {
         let run = stored.run;
+        self.has_checkpoint.set(stored.has_checkpoint);
         self.phase.set(Phase::Stopped);
         self.bad.set(Vec::new());
         self.is_tuned.set(true);
@@ -173,6 +173,7 @@ impl Page {
     /// Settings are in force at once; a run is shown like the last one.
     fn returned(&self, returned: Returned) {
         if let Some(settings) = &returned.settings {
+            self.bad.set(Vec::new());
             self.is_tuned.set(true);
             self.run.set(settings.clone());
         }

@@ -85,13 +85,23 @@ pub fn first_run() -> Run {
     run
 }
 
+/// A request under way.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Asked {
+    /// Where its failure is said.
+    pub view: View,
+    /// Whether nobody asked for it: what is stored, what the settings would need. Done in an instant, it holds nobody
+    /// up.
+    pub is_quiet: bool,
+}
+
 /// All signals; copied freely.
 #[derive(Clone, Copy)]
 pub struct Page {
     pub view: RwSignal<View>,
     pub worker: RwSignal<Worker>,
-    /// The view whose request is under way, the oldest first.
-    pub asked: RwSignal<Vec<View>>,
+    /// The requests under way, the oldest first.
+    pub asked: RwSignal<Vec<Asked>>,
     pub progress: RwSignal<Option<Progress>>,
     /// What went wrong and where it is said.
     pub failure: RwSignal<Option<(View, String)>>,
@@ -122,6 +132,8 @@ pub struct Page {
     pub phase: RwSignal<Phase>,
     /// The settings that the run under way, or the last one, began with.
     pub begun: RwSignal<Option<Run>>,
+    /// Whether that run can be gone on with.
+    pub has_checkpoint: RwSignal<bool>,
     pub steps: RwSignal<Vec<StepMetrics>>,
     pub evals: RwSignal<Vec<EvalMetrics>>,
     pub samples: RwSignal<Vec<Sample>>,
@@ -167,6 +179,7 @@ impl Page {
             estimate: RwSignal::new(None),
             phase: RwSignal::new(Phase::Idle),
             begun: RwSignal::new(None),
+            has_checkpoint: RwSignal::new(false),
             steps: RwSignal::new(Vec::new()),
             evals: RwSignal::new(Vec::new()),
             samples: RwSignal::new(Vec::new()),
@@ -182,11 +195,27 @@ impl Page {
         }
     }
 
-    /// Whether the worker has nothing to do. What the settings ask for by themselves is done in an instant and holds
-    /// nobody up.
+    /// Whether the worker has nothing to do that somebody asked for.
     pub fn is_free(&self) -> bool {
-        let is_done = |asked: &Vec<View>| asked.iter().all(|view| *view == View::Tune);
-        matches!(self.worker.get(), Worker::Ready(_)) && self.asked.with(is_done)
+        matches!(self.worker.get(), Worker::Ready(_))
+            && self.asked.with(|asked| asked.iter().all(|asked| asked.is_quiet))
+    }
+
+    /// A run broke off; before its first checkpoint nothing of it can be gone on with.
+    pub fn cut_off(&self) {
+        if self.phase.get_untracked() == Phase::Training {
+            let has_checkpoint = self.has_checkpoint.get_untracked();
+            self.phase.set(if has_checkpoint { Phase::Stopped } else { Phase::Idle });
+        }
+    }
+
+    /// Nothing is open any more, or not yet.
+    pub fn close(&self) {
+        self.model.set(None);
+        self.source.set(None);
+        self.data.set(None);
+        self.rows.set(None);
+        self.forget_run();
     }
 
     /// A new worker knows nothing of what the last one had open; what is stored it will tell.
@@ -198,20 +227,17 @@ impl Page {
         self.importing.set(None);
         self.hub.is_fetching.set(false);
         self.returning.set(None);
-        self.model.set(None);
-        self.source.set(None);
-        self.data.set(None);
-        self.rows.set(None);
         self.talk.examples.set(None);
         self.estimate.set(None);
         self.memory.set(None);
-        self.forget_run();
+        self.close();
     }
 
     /// Figures and result of the last run are no longer those of what is chosen.
     pub fn forget_run(&self) {
         self.phase.set(Phase::Idle);
         self.begun.set(None);
+        self.has_checkpoint.set(false);
         self.steps.set(Vec::new());
         self.evals.set(Vec::new());
         self.samples.set(Vec::new());

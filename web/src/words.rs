@@ -4,7 +4,7 @@
 use crate::served;
 use crate::units::count;
 use leptos::prelude::*;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt::Display;
 
@@ -45,6 +45,8 @@ impl Language {
 
 thread_local! {
     static TABLE: RefCell<HashMap<String, String>> = RefCell::new(HashMap::new());
+    /// Counts the choices: the last one is meant, whichever table comes last.
+    static CHOICES: Cell<u32> = const { Cell::new(0) };
 }
 
 /// Where a browser keeps the choice.
@@ -81,12 +83,18 @@ pub fn start() -> RwSignal<Language> {
 
 /// Fetches the table and switches; where it cannot be had the language stays.
 pub fn choose(language: RwSignal<Language>, to: Language) {
+    let number = CHOICES.get() + 1;
+    CHOICES.set(number);
     leptos::task::spawn_local(async move {
         let table = match to {
             Language::English => Some(HashMap::new()),
             other => served::json(&format!("./{}.json", other.tag())).await,
         };
-        let Some(table) = table else { return };
+        if CHOICES.get() != number {
+            return;
+        }
+        // Built anew, the field of languages shows the one in force.
+        let Some(table) = table else { return language.update(|_| ()) };
         TABLE.set(table);
         if let Some(root) = document().document_element() {
             _ = root.set_attribute("lang", to.tag());

@@ -13,7 +13,7 @@ use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 /// Folder of all runs.
-const RUNS: &str = "runs";
+pub(super) const RUNS: &str = "runs";
 /// In a run's folder: where it began.
 pub(super) const SOURCES_KEY: &str = "sources.json";
 /// Run files and sources are texts of a page; anything larger is not ours.
@@ -28,7 +28,7 @@ const MOST_STEPS: usize = 2000;
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Sources {
     model: String,
-    data: String,
+    pub(super) data: String,
     #[serde(default)]
     number: usize,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -56,7 +56,7 @@ impl Sources {
         serde_json::to_vec(self).map_err(|e| Error::Internal(format!("sources of a run: {e}")))
     }
 
-    async fn read<S: Store>(run: &Folder<'_, S>) -> Option<Self> {
+    pub(super) async fn read<S: Store>(run: &Folder<'_, S>) -> Option<Self> {
         serde_json::from_slice(&run.read_all(SOURCES_KEY, TEXT_LIMIT).await.ok()?).ok()
     }
 }
@@ -76,7 +76,7 @@ async fn runs<S: Store>(store: &S) -> Result<Vec<StoredRun>> {
 }
 
 /// What stands in `folder`: the key of each file or folder there, with all keys that it holds.
-async fn folders<S: Store>(store: &S, folder: &str) -> Result<Vec<(String, Vec<String>)>> {
+pub(super) async fn folders<S: Store>(store: &S, folder: &str) -> Result<Vec<(String, Vec<String>)>> {
     let mut folders: Vec<(String, Vec<String>)> = Vec::new();
     for key in store.list(&join(folder, "")).await? {
         let Some(name) = key.split('/').nth(1) else { continue };

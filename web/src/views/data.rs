@@ -29,12 +29,15 @@ pub fn Data(page: Page, samples: RwSignal<Samples>) -> impl IntoView {
     let pasted = RwSignal::new(String::new());
     let disabled = Signal::derive(move || !page.is_free() || page.model.with(Option::is_none));
     let attach = move |file: &File| {
-        client::ask(page, View::Data, Request::Import { folder: FOLDER.into() }, std::slice::from_ref(file));
+        // A folder of its own: another file of this name is another file, and earlier runs resume with theirs.
+        let folder = format!("{FOLDER}/{}", js_sys::Date::now() as u64);
         let name = file.name();
-        choose(page, Source { key: format!("{FOLDER}/{name}"), name });
+        let key = format!("{folder}/{name}");
+        client::ask(page, View::Data, Request::Import { folder }, std::slice::from_ref(file));
+        choose(page, Source { key, name });
     };
     let on_files = Callback::new(move |files: Vec<FileHandle>| {
-        if let (Some(file), false) = (files.into_iter().next(), disabled.get_untracked()) {
+        if let Some(file) = files.into_iter().next() {
             attach(&file);
         }
     });
@@ -47,7 +50,8 @@ pub fn Data(page: Page, samples: RwSignal<Samples>) -> impl IntoView {
         }
     };
     let sample = move |sample: Sample| {
-        let (key, file, name) = (format!("data/{}", sample.file), sample.file.clone(), sample.file.clone());
+        let (file, name) = (sample.file.clone(), sample.file.clone());
+        let key = format!("{FOLDER}/samples/{file}");
         let open = move |_| {
             let fetch = Request::Fetch { url: format!("samples/{file}"), key: key.clone() };
             client::ask(page, View::Data, fetch, &[]);
@@ -71,7 +75,7 @@ pub fn Data(page: Page, samples: RwSignal<Samples>) -> impl IntoView {
         <div class="columns">
             {move || samples.get().data.into_iter().map(sample).collect_view()}
             <DropZone id="data-file" multiple=false accept=".jsonl,.ndjson,.json,.csv,.tsv,.parquet,.txt,.md,.gz"
-                label="Open a data file" hint="JSONL, JSON, CSV, TSV, Parquet or text, gzip accepted" on_files />
+                label="Open a data file" hint="JSONL, JSON, CSV, TSV, Parquet or text, gzip accepted" disabled on_files />
         </div>
         <details class="fold">
             <summary>{t("Paste rows")}</summary>

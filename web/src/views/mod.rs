@@ -14,7 +14,7 @@ pub mod try_out;
 pub mod tune;
 
 use crate::client;
-use crate::state::{Page, View};
+use crate::state::{Asked, Page, View};
 use crate::units::bytes;
 use crate::words::{fill, t};
 use leptos::prelude::*;
@@ -22,7 +22,9 @@ use leptos::prelude::*;
 /// How far unfinished work is, where its end is known.
 #[component]
 pub fn Busy(page: Page, view: View) -> impl IntoView {
-    let is_here = move || page.asked.with(|asked| asked.first() == Some(&view));
+    // A forecast follows every change of a setting: it would flicker.
+    let is_shown = move |asked: &Asked| asked.view == view && !(asked.is_quiet && view == View::Tune);
+    let is_here = move || page.asked.with(|asked| asked.first().is_some_and(is_shown));
     let text = move || {
         page.progress.get().map_or_else(
             || t("working"),
@@ -42,14 +44,19 @@ pub fn Busy(page: Page, view: View) -> impl IntoView {
             },
         )
     };
+    let task = Memo::new(move |_| {
+        page.progress.with(|progress| progress.as_ref().map_or_else(|| t("working"), |p| task_words(&p.task)))
+    });
     let share = move || {
         page.progress.get().map_or(0.0, |p| if p.total > 0 { p.done as f64 / p.total as f64 } else { 0.0 })
     };
     view! {
         <Show when=is_here>
-            <div class="busy" role="status">
+            <div class="busy">
                 <progress max="1" value=share aria-label=t("progress")></progress>
-                <span>{text}</span>
+                // Numbers that run are for the eye; heard is what they are about.
+                <span class="visually-hidden" role="status">{move || task.get()}</span>
+                <span aria-hidden="true">{text}</span>
                 // What is fetched goes on from where it was stopped.
                 <Show when=move || page.hub.is_fetching.get()>
                     <button class="quiet" id="stop-fetch" on:click=move |_| client::stop()>{t("Stop")}</button>

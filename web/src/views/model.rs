@@ -27,7 +27,7 @@ pub fn Model(page: Page, samples: RwSignal<Samples>) -> impl IntoView {
         let open = move |_| {
             let fetch = Request::Fetch { url: format!("samples/{file}"), key: key.clone() };
             client::ask(page, View::Model, fetch, &[]);
-            open(page, key.clone(), name.clone());
+            open(page, View::Model, key.clone(), name.clone());
         };
         view! {
             <button class="card choice" disabled=move || !page.is_free() on:click=open>
@@ -43,7 +43,7 @@ pub fn Model(page: Page, samples: RwSignal<Samples>) -> impl IntoView {
             {move || samples.get().models.into_iter().map(sample).collect_view()}
             <DropZone id="model-files" multiple=true accept=".safetensors,.json,.gguf,.jinja,.txt,.model"
                 label="Open model files" hint="a .gguf file, or config.json, *.safetensors, tokenizer.json and tokenizer_config.json together"
-                on_files />
+                disabled=Signal::derive(move || !page.is_free()) on_files />
         </div>
         <super::hub::Hub page />
         <super::stored::Models page />
@@ -53,39 +53,49 @@ pub fn Model(page: Page, samples: RwSignal<Samples>) -> impl IntoView {
     }
 }
 
-/// Opens a stored model.
-pub fn open(page: Page, key: String, name: String) {
+/// Opens a stored model; its failure is said in `view`, and then none is open.
+pub fn open(page: Page, view: View, key: String, name: String) {
+    page.close();
     page.source.set(Some(Source { key: key.clone(), name: name.clone() }));
-    page.rows.set(None);
-    client::work(page, View::Model, Command::OpenModel { key, name });
+    client::work(page, view, Command::OpenModel { key, name });
     client::list(page);
 }
 
 fn open_files(page: Page, files: &[File]) {
-    let names: Vec<String> = files.iter().map(File::name).collect();
-    let gguf = names.iter().find(|name| name.to_ascii_lowercase().ends_with(".gguf"));
-    match gguf {
-        Some(name) => {
-            client::ask(page, View::Model, Request::Import { folder: FOLDER.into() }, files);
+    let gguf = files.iter().find(|file| file.name().to_ascii_lowercase().ends_with(".gguf"));
+    // A GGUF file is a whole model: what came along with it is nothing that a model's folder could hold.
+    let (key, name, folder, files) = match gguf {
+        Some(file) => {
+            let name = file.name();
             let key = format!("{FOLDER}/{name}");
-            page.importing.set(Some(key.clone()));
-            open(page, key, stem(name).to_string());
+            (key, stem(&name).to_string(), FOLDER.to_string(), std::slice::from_ref(file))
         }
         None => {
             let name = free_name(page);
             let key = format!("{FOLDER}/{name}");
-            page.importing.set(Some(key.clone()));
-            client::ask(page, View::Model, Request::Import { folder: key.clone() }, files);
-            open(page, key, name);
+            (key.clone(), name, key, files)
         }
-    }
+    };
+    client::ask(page, View::Model, Request::Import { folder }, files);
+    // A model that is there already stays where its new copy fails.
+    page.importing.set((!is_there(page, &key)).then(|| key.clone()));
+    open(page, View::Model, key, name);
+}
+
+/// Whether a model is stored under `key`, or soon will be.
+fn is_there(page: Page, key: &str) -> bool {
+    let is_open =
+        page.source.with_untracked(|source| source.as_ref().is_some_and(|source| source.key == key));
+    let is_stored = page.stored.with_untracked(|stored| {
+        let unfinished = stored.unfinished.iter().map(|model| &model.key);
+        stored.models.iter().map(|model| &model.key).chain(unfinished).any(|stored| stored == key)
+    });
+    is_open || is_stored
 }
 
 /// Files that are chosen have lost their folder's name, and earlier models keep theirs.
 fn free_name(page: Page) -> String {
-    let is_taken = |name: &str| {
-        page.stored.with_untracked(|stored| stored.models.iter().any(|model| model.name == name))
-    };
+    let is_taken = |name: &str| is_there(page, &format!("{FOLDER}/{name}"));
     let numbered = (2..).map(|number| format!("model-{number}"));
     std::iter::once("model".to_string()).chain(numbered).find(|name| !is_taken(name)).unwrap_or_default()
 }

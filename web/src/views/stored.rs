@@ -77,7 +77,7 @@ pub fn Models(page: Page) -> impl IntoView {
         };
         let open = {
             let (key, stem) = (key.clone(), stem.clone());
-            Callback::new(move |()| model::open(page, key.clone(), stem.clone()))
+            Callback::new(move |()| model::open(page, View::Model, key.clone(), stem.clone()))
         };
         let stored = Stored { key, name: stem.clone(), view: View::Model, is_open, can_open: true, open };
         view! {
@@ -215,7 +215,8 @@ pub fn Runs(page: Page) -> impl IntoView {
 #[component]
 pub fn Unfinished(page: Page) -> impl IntoView {
     let cut = move || {
-        if page.model.with(Option::is_some) || page.phase.get() != Phase::Idle {
+        // While a model is opened none is.
+        if page.model.with(Option::is_some) || page.phase.get() != Phase::Idle || !page.is_free() {
             return None;
         }
         page.stored
@@ -240,7 +241,7 @@ pub fn Unfinished(page: Page) -> impl IntoView {
 fn go_back(page: Page, stored: StoredRun) {
     page.view.set(View::Train);
     let StoredRun { run, model, data: rows, is_done, .. } = stored.clone();
-    model::open(page, model, run.model.clone());
+    model::open(page, View::Train, model, run.model.clone());
     client::figures(&run.out);
     page.returning.set(Some(stored));
     // A run that was brought back has its rows elsewhere.

@@ -115,14 +115,13 @@ fn file_row(page: Page, name: String, n_bytes: Option<u64>, save: impl Fn() + 's
     }
 }
 
+/// Makes a file; once it is made, the client asks for it.
 fn pack(page: Page, parcel: Parcel) {
-    let Some(run) = page.begun.get_untracked() else { return };
     client::work(page, View::TakeHome, Command::Pack { parcel });
-    let name = parcel.file_name();
-    give(page, format!("{}/{name}", run.out), name.into());
 }
 
-fn give(page: Page, key: String, name: String) {
+/// Asks for a stored file to be saved.
+pub fn give(page: Page, key: String, name: String) {
     client::ask(page, View::TakeHome, Request::Give { key, name }, &[]);
 }
 
@@ -188,7 +187,7 @@ pub fn BringBack(page: Page, view: View) -> impl IntoView {
             <h3>{t("Bring back")}</h3>
             <DropZone id="bring-back" multiple=true accept=".zip,.toml,.json,.jsonl,.safetensors"
                 label="Open an adapter or a run" hint="adapter.zip, run.zip, run.toml, or adapter_config.json and adapter_model.safetensors together"
-                on_files />
+                disabled=Signal::derive(move || !page.is_free()) on_files />
             <div role="status">{told}</div>
         </section>
     }

@@ -1,7 +1,7 @@
 //! How it is trained.
 
-use super::Next;
 use super::needs::Needs;
+use super::{Busy, Next};
 use crate::form::Fields;
 use crate::state::{Page, Phase, View, first_run};
 use crate::words::{fill, t};
@@ -50,6 +50,7 @@ pub fn Tune(page: Page) -> impl IntoView {
         <super::take_home::Continues page />
         <Needs page />
         {move || Group::ALL.into_iter().map(group).collect_view()}
+        <Busy page view=View::Tune />
         <super::take_home::BringBack page view=View::Tune />
         <Next page to=View::Train when=Signal::derive(move || crate::forecast::to_mend(page).is_empty()) />
         {move || mend_first(page)}

@@ -3,6 +3,7 @@
 use crate::get::Get;
 use crate::opfs::Opfs;
 use crate::transfer::{Transfer, transfer};
+use crate::work;
 use attune::Result;
 use attune::hub::Advice;
 use attune::store::Store;
@@ -21,7 +22,7 @@ pub async fn fetch(store: &Opfs, url: &str, key: &str) -> Result<()> {
         return Ok(());
     }
     let name = key.rsplit('/').next().unwrap_or(key);
-    let get = Get { url, token: None, advice: ADVICE };
+    let get = Get { url, token: None, advice: ADVICE, signal: work::stop_signal() };
     let outcome = transfer(store, &Transfer { get, key, name, size: None, checksum: None }).await;
     if outcome.is_err() {
         // Without a checksum nothing goes on from a part.

@@ -6,7 +6,8 @@ use attune::{Error, Result};
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{
-    Headers, ReadableStreamDefaultReader, RequestCache, RequestCredentials, RequestInit, Response,
+    AbortSignal, Headers, ReadableStreamDefaultReader, RequestCache, RequestCredentials, RequestInit,
+    Response,
 };
 
 /// Pauses before the second and third attempt without progress.
@@ -22,6 +23,8 @@ pub struct Get<'a> {
     pub token: Option<&'a str>,
     /// What the user can do where the server refuses.
     pub advice: Advice,
+    /// Ends it at once, even while nothing comes.
+    pub signal: Option<AbortSignal>,
 }
 
 /// Why an attempt failed.
@@ -44,6 +47,11 @@ impl Get<'_> {
         Error::Network { url: without_secrets(self.url), problem: problem.into() }
     }
 
+    /// Whether a stop was asked for.
+    pub fn is_stopped(&self) -> bool {
+        self.signal.as_ref().is_some_and(AbortSignal::aborted)
+    }
+
     /// One attempt; `from` asks for the bytes from there on.
     pub async fn send(&self, from: u64) -> Result<Response, Failure> {
         let unusable = |error: JsValue| Failure::Final(self.failed(js::text(&error)));
@@ -56,6 +64,7 @@ impl Get<'_> {
         }
         let options = RequestInit::new();
         options.set_headers(&headers);
+        options.set_signal(self.signal.as_ref());
         options.set_credentials(RequestCredentials::Omit);
         // Who serves this page is nobody's affair.
         options.set_referrer_policy(web_sys::ReferrerPolicy::NoReferrer);
@@ -91,7 +100,8 @@ impl Get<'_> {
     /// A short answer's body.
     ///
     /// # Errors
-    /// The server refuses or cannot be reached; an answer of more than `limit` bytes.
+    /// The server refuses or cannot be reached; an answer of more than `limit` bytes; [`Error::Interrupted`] where a
+    /// stop was asked for.
     pub async fn read(&self, limit: u64) -> Result<Vec<u8>> {
         let mut pauses = PAUSES_MS.into_iter();
         loop {
@@ -104,6 +114,9 @@ impl Get<'_> {
             };
             match failure {
                 Failure::Final(error) => return Err(error),
+                Failure::Transient(_) if self.is_stopped() => {
+                    return Err(Error::Interrupted(format!("fetching {}", without_secrets(self.url))));
+                }
                 Failure::Transient(error) => match pauses.next() {
                     Some(pause) => js::sleep(pause).await,
                     None => return Err(error),

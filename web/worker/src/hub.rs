@@ -3,7 +3,7 @@
 use crate::get::Get;
 use crate::opfs::Opfs;
 use crate::transfer::{Transfer, transfer};
-use crate::{post, room};
+use crate::{post, room, work};
 use attune::hub::{Advice, DESCRIPTION_LIMIT, HubId, Kept, Listing, RemoteFile, found, search_url};
 use attune::models::{Spec, is_known_architecture};
 use attune::protocol::{Event, HubAccess, Reply, StoredFile, Update};
@@ -23,7 +23,9 @@ const ADVICE: Advice = Advice {
 /// Looks for models and tells what was found, or why nothing could be.
 pub async fn search(text: String, hub: HubAccess) {
     let url = search_url(&hub.endpoint, &text);
-    let answer = get(&hub, &url).read(DESCRIPTION_LIMIT).await;
+    // It is no part of the work under way, which alone is stopped.
+    let get = Get { signal: None, ..get(&hub, &url) };
+    let answer = get.read(DESCRIPTION_LIMIT).await;
     let models = answer.and_then(|bytes| {
         found(&bytes, is_known_architecture).map_err(|problem| Error::Network { url: hub.endpoint, problem })
     });
@@ -35,7 +37,7 @@ pub async fn search(text: String, hub: HubAccess) {
 }
 
 fn get<'a>(hub: &'a HubAccess, url: &'a str) -> Get<'a> {
-    Get { url, token: hub.token.as_deref(), advice: ADVICE }
+    Get { url, token: hub.token.as_deref(), advice: ADVICE, signal: work::stop_signal() }
 }
 
 /// Copies a model into the store, unless it is there, and tells its key; or tells which GGUF files there are to

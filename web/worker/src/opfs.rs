@@ -28,6 +28,9 @@ pub async fn read_blob(blob: &Blob, key: &str, range: Range<u64>) -> Result<Vec<
     Ok(js_sys::Uint8Array::new(&buffer).to_vec())
 }
 
+/// Ending of a file until all of it is written.
+const HALF: &str = ".new";
+
 /// Everything the page keeps: models, data and runs.
 #[derive(Clone, Debug)]
 pub struct Opfs {
@@ -96,6 +99,48 @@ impl Opfs {
         Ok(Access { handle: wait(handle.create_sync_access_handle(), "open", key).await?, key: key.into() })
     }
 
+    /// Every key that begins with `prefix`, also of what a crash left half written.
+    async fn keys(&self, prefix: &str) -> Result<Vec<String>> {
+        let (path, _) = split(prefix);
+        let mut keys = Vec::new();
+        let mut folders = Vec::new();
+        if let Some(folder) = self.folder(path, Missing::Report).await? {
+            folders.push((if path.is_empty() { String::new() } else { format!("{path}/") }, folder));
+        }
+        while let Some((path, folder)) = folders.pop() {
+            let entries = folder.values();
+            loop {
+                let next = entries.next().map_err(|error| io("list", &path, &error))?;
+                let next: js_sys::IteratorNext = wait(next, "list", &path).await?;
+                if next.done() {
+                    break;
+                }
+                let entry: FileSystemHandle = next.value().unchecked_into();
+                let key = format!("{path}{}", entry.name());
+                match entry.kind() {
+                    FileSystemHandleKind::Directory => {
+                        folders.push((format!("{key}/"), entry.unchecked_into()))
+                    }
+                    _ => keys.push(key),
+                }
+            }
+        }
+        keys.retain(|key| key.starts_with(prefix));
+        keys.sort();
+        Ok(keys)
+    }
+
+    /// Removes what a crash left half written.
+    ///
+    /// # Errors
+    /// What the browser reports.
+    pub async fn sweep(&self) -> Result<()> {
+        for key in self.keys("").await?.iter().filter(|key| key.ends_with(HALF)) {
+            self.remove(key).await?;
+        }
+        Ok(())
+    }
+
     async fn move_to(&self, from: &str, to: &str) -> Result<()> {
         let handle = self.handle(from, Missing::Report).await?.ok_or_else(|| missing(from))?;
         let (path, name) = split(to);
@@ -161,7 +206,7 @@ impl Store for Opfs {
     }
 
     async fn write(&self, key: &str, bytes: &[u8]) -> Result<()> {
-        let new = format!("{key}.new");
+        let new = format!("{key}{HALF}");
         let written = async {
             let access = self.access(&new).await?;
             access.handle.truncate_with_f64(0.0).map_err(|error| io("write", &new, &error))?;
@@ -186,33 +231,9 @@ impl Store for Opfs {
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<String>> {
-        let (path, _) = split(prefix);
-        let mut keys = Vec::new();
-        let mut folders = Vec::new();
-        if let Some(folder) = self.folder(path, Missing::Report).await? {
-            folders.push((if path.is_empty() { String::new() } else { format!("{path}/") }, folder));
-        }
-        while let Some((path, folder)) = folders.pop() {
-            let entries = folder.values();
-            loop {
-                let next = entries.next().map_err(|error| io("list", &path, &error))?;
-                let next: js_sys::IteratorNext = wait(next, "list", &path).await?;
-                if next.done() {
-                    break;
-                }
-                let entry: FileSystemHandle = next.value().unchecked_into();
-                let key = format!("{path}{}", entry.name());
-                match entry.kind() {
-                    FileSystemHandleKind::Directory => {
-                        folders.push((format!("{key}/"), entry.unchecked_into()))
-                    }
-                    _ => keys.push(key),
-                }
-            }
-        }
+        let mut keys = self.keys(prefix).await?;
         // What a crash left half written is nobody's.
-        keys.retain(|key| key.starts_with(prefix) && !key.ends_with(".new"));
-        keys.sort();
+        keys.retain(|key| !key.ends_with(HALF));
         Ok(keys)
     }
 

@@ -2,7 +2,7 @@
 
 use crate::get::{Failure, Get, PAUSES_MS, next, reader};
 use crate::opfs::Opfs;
-use crate::{js, post, work};
+use crate::{js, post};
 use attune::hub::{Checksum, content_range, git_blob_id, hex};
 use attune::protocol::{Event, Reply, Update};
 use attune::store::{Store, human_bytes};
@@ -25,6 +25,12 @@ pub struct Transfer<'a> {
     /// Its checksum, where known. Without one a broken transfer begins anew: nothing would tell whether old and new
     /// bytes fit.
     pub checksum: Option<Checksum<'a>>,
+}
+
+impl Transfer<'_> {
+    fn interrupted(&self) -> Error {
+        Error::Interrupted(format!("fetching {}", self.name))
+    }
 }
 
 /// What came so far.
@@ -100,16 +106,20 @@ pub async fn transfer(store: &Opfs, transfer: &Transfer<'_>) -> Result<()> {
 
 async fn attempts(store: &Opfs, transfer: &Transfer<'_>) -> Result<()> {
     let mut part = Part::open(store, transfer).await?;
-    let mut n_failed = 0;
+    let mut n_failed = 0usize;
     let mut was_restarted = false;
     loop {
         let before = part.len;
         match attempt(transfer, &mut part).await {
             Ok(()) => {}
             Err(Failure::Final(error)) => return Err(error),
+            // A stop breaks the connection, and looks like a break.
+            Err(Failure::Transient(_)) if transfer.get.is_stopped() => return Err(transfer.interrupted()),
             Err(Failure::Transient(error)) => {
                 n_failed = if part.len > before { 0 } else { n_failed + 1 };
-                let Some(pause) = PAUSES_MS.get(n_failed) else { return Err(kept(error, &part)) };
+                let Some(pause) = PAUSES_MS.get(n_failed.saturating_sub(1)) else {
+                    return Err(kept(error, &part));
+                };
                 js::sleep(*pause).await;
                 continue;
             }
@@ -182,7 +192,7 @@ async fn attempt(transfer: &Transfer<'_>, part: &mut Part<'_>) -> Result<(), Fai
         if let Ok(Some(chunk)) = &piece {
             gathered.extend(chunk.to_vec());
         }
-        let is_stopped = work::is_stop_asked();
+        let is_stopped = transfer.get.is_stopped();
         if gathered.len() >= CHUNK || !matches!(piece, Ok(Some(_))) || is_stopped {
             part.append(&gathered).await?;
             gathered.clear();
@@ -191,8 +201,7 @@ async fn attempt(transfer: &Transfer<'_>, part: &mut Part<'_>) -> Result<(), Fai
             post::reply(&Reply::Update(Update::Event(event)));
         }
         if is_stopped {
-            _ = reader.cancel();
-            return Err(Error::Interrupted(format!("fetching {}", transfer.name)).into());
+            return Err(transfer.interrupted().into());
         }
         match piece {
             Ok(Some(_)) => {}

@@ -3,19 +3,21 @@
 use crate::opfs::Opfs;
 use crate::{choose, executor, faults, fetch, hub, import, post};
 use attune::protocol::{Command, Control, Event, Reply, Request, Update};
-use attune::session::{Session, figures};
+use attune::session::{Session, figures, sweep};
 use attune::{Error, Result};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::task::{Poll, Waker};
 use wasm_bindgen::prelude::Closure;
 use wasm_bindgen::{JsCast, JsValue};
-use web_sys::{File, MessageEvent};
+use web_sys::{AbortController, AbortSignal, File, MessageEvent};
 
 thread_local! {
     static QUEUE: RefCell<VecDeque<Asked>> = const { RefCell::new(VecDeque::new()) };
     static WAITING: RefCell<Option<Waker>> = const { RefCell::new(None) };
     static STOP: Cell<bool> = const { Cell::new(false) };
+    /// Breaks the connections of the request under way.
+    static ABORT: RefCell<Option<AbortController>> = const { RefCell::new(None) };
     /// For what is read while the session works.
     static STORED: RefCell<Option<Opfs>> = const { RefCell::new(None) };
 }
@@ -48,6 +50,7 @@ fn receive(message: &JsValue) {
     match serde_json::from_str(&json) {
         Ok(Request::Stop) => {
             STOP.set(true);
+            ABORT.with_borrow(|controller| controller.iter().for_each(AbortController::abort));
             QUEUE.with_borrow_mut(|queue| {
                 for asked in queue {
                     asked.is_stopped |= matches!(asked.request, Request::Work(Command::Generate { .. }));
@@ -93,9 +96,14 @@ async fn work() {
     STORED.set(Some(stored.clone()));
     let mut session = Session::new(stored.clone(), device.name.clone());
     post::reply(&Reply::Ready { device });
+    // This worker alone has the store, see `worker.js`. What cannot be removed now is there the next time.
+    _ = stored.sweep().await;
+    _ = sweep(&stored).await;
     loop {
         let Asked { request, files, is_stopped } = next().await;
         STOP.set(false);
+        // Every browser that has a worker has it.
+        ABORT.set(AbortController::new().ok());
         let outcome = match request {
             _ if is_stopped => Err(Error::Interrupted("the answer".into())),
             Request::Work(command) => work_on(&mut session, command).await,
@@ -113,9 +121,9 @@ async fn work() {
     }
 }
 
-/// Whether the page wants the work under way to end.
-pub fn is_stop_asked() -> bool {
-    STOP.get()
+/// Given off when the page wants the work under way to end.
+pub fn stop_signal() -> Option<AbortSignal> {
+    ABORT.with_borrow(|controller| controller.as_ref().map(AbortController::signal))
 }
 
 async fn work_on(session: &mut Session<Opfs>, command: Command) -> Result<()> {
