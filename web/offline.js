@@ -8,8 +8,9 @@ codes.onmessage = async ({ data }) => (await serviceWorker?.ready)?.active.postM
 
 async function keep() {
   // A host that took it away wants its visitors back; browsers would keep what they have for ever.
-  const isGone = await fetch(CODE, { method: 'HEAD', cache: 'no-store' }).then(({ status }) => status === 404, () => false);
-  if (isGone) return (await serviceWorker.getRegistration())?.unregister();
+  const answer = await fetch(CODE, { cache: 'no-cache' }).catch(() => null);
+  await answer?.text();
+  if (answer?.status === 404) return (await serviceWorker.getRegistration())?.unregister();
   const registration = await serviceWorker.register(CODE);
   // This page has only just begun, so nothing is lost by beginning again with the newer version.
   if (registration.waiting && serviceWorker.controller) {
