@@ -1,12 +1,17 @@
 // Has the page's files kept for visits without a network, and changes to a newer version when one was fetched.
 const { serviceWorker } = navigator;
+const CODE = './sw.js';
 
 // Workers say here which code they run.
 const codes = new BroadcastChannel('attune-code');
 codes.onmessage = async ({ data }) => (await serviceWorker?.ready)?.active.postMessage({ keep: data });
 
 async function keep() {
-  const registration = await serviceWorker.register('./sw.js');
+  // A host that took it away wants its visitors back; browsers would keep what they have for ever.
+  const answer = await fetch(CODE, { cache: 'no-cache' }).catch(() => null);
+  await answer?.text();
+  if (answer?.status === 404) return (await serviceWorker.getRegistration())?.unregister();
+  const registration = await serviceWorker.register(CODE);
   // This page has only just begun, so nothing is lost by beginning again with the newer version.
   if (registration.waiting && serviceWorker.controller) {
     serviceWorker.addEventListener('controllerchange', () => location.reload(), { once: true });

@@ -3,7 +3,14 @@ import { hasGpu } from './built.js';
 
 const tell = reply => postMessage([JSON.stringify(reply)]);
 
-const asked = new URL(location.href).searchParams;
+// The page's wish is this worker's name. An address would lose it: a service worker answers with the plain file, whose
+// address a worker then takes for its own.
+const asked = new URLSearchParams(self.name);
+
+// What the page says before the wasm listens; it hears it then.
+const early = [];
+const hold = ({ data }) => early.push(data);
+onmessage = hold;
 
 // What a promise ends with is heard by nobody; a fault that nobody hears would look like work without end.
 addEventListener('unhandledrejection', ({ reason }) => setTimeout(() => { throw reason; }));
@@ -32,11 +39,26 @@ async function whyNoGpu() {
 
 async function load() {
   await alone();
+  let reason = await whyNoGpu().catch(error => `the browser could not be asked for its GPU: ${error.message}`);
+  if (!reason) {
+    try {
+      return await start('attune-worker-gpu');
+    } catch (error) {
+      reason = `the code for the GPU could not be started: ${error.message}`;
+      onmessage = hold;
+    }
+  }
   // Read by the worker's code.
-  globalThis.whyNoGpu = await whyNoGpu();
-  const name = globalThis.whyNoGpu ? 'attune-worker' : 'attune-worker-gpu';
+  globalThis.whyNoGpu = reason;
+  await start('attune-worker');
+}
+
+async function start(name) {
   const { default: init } = await import(`./${name}.js`);
-  const response = await fetch(new URL(`./${name}_bg.wasm`, import.meta.url));
+  const wasm = new URL(`./${name}_bg.wasm`, import.meta.url).href;
+  const response = await fetch(wasm).catch(() => {
+    throw new Error("the worker's code could not be fetched: its host does not answer, or has a newer version of this page; once it answers, reload the page");
+  });
   if (!response.ok) throw new Error(`the worker's code could not be fetched: status ${response.status}`);
   // A compressed answer's length says nothing about what is read; the server names the real one beside it.
   const total = Number(response.headers.get('x-uncompressed-length') ?? (response.headers.has('content-encoding') ? 0 : response.headers.get('content-length')));
@@ -51,7 +73,9 @@ async function load() {
   });
   const headers = { 'content-type': 'application/wasm' };
   await init({ module_or_path: new Response(response.body.pipeThrough(count), { headers }) });
-  new BroadcastChannel('attune-code').postMessage(`${name}_bg.wasm`);
+  // The wasm began to listen before `init` ended, and nothing was heard since.
+  for (const data of early.splice(0)) dispatchEvent(new MessageEvent('message', { data }));
+  new BroadcastChannel('attune-code').postMessage(wasm);
 }
 
 load().catch(error => tell({ reply: 'failed', message: error.message, is_stop: false }));

@@ -43,13 +43,14 @@ impl Device {
         }
     }
 
-    fn address(&self) -> String {
+    /// What `worker.js` reads as its name.
+    fn query(&self) -> String {
         match self {
-            Self::Best => "./worker.js".into(),
-            Self::WebGpu => "./worker.js?device=webgpu".into(),
-            Self::Cpu => "./worker.js?device=cpu".into(),
+            Self::Best => String::new(),
+            Self::WebGpu => "device=webgpu".into(),
+            Self::Cpu => "device=cpu".into(),
             Self::CpuBecause(reason) => {
-                format!("./worker.js?device=cpu&because={}", js_sys::encode_uri_component(reason))
+                format!("device=cpu&because={}", js_sys::encode_uri_component(reason))
             }
         }
     }
@@ -68,7 +69,8 @@ pub fn start(page: Page, device: Device) {
     page.asked.set(Vec::new());
     let options = WorkerOptions::new();
     options.set_type(WorkerType::Module);
-    let worker = match Worker::new_with_options(&device.address(), &options) {
+    options.set_name(&device.query());
+    let worker = match Worker::new_with_options("./worker.js", &options) {
         Ok(worker) => worker,
         Err(error) => {
             return page.worker.set(State::Dead(format!("the worker could not be started: {error:?}")));

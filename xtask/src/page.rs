@@ -70,12 +70,13 @@ pub fn build(out: &Path, built: Built, hub: Option<&str>) -> Result<()> {
     );
     let index = out.join("index.html");
     allow_start(&index)?;
+    let mut html =
+        fs::read_to_string(&index).with_context(|| format!("could not read {}", index.display()))?;
     if let Some(hub) = hub {
-        let html =
-            fs::read_to_string(&index).with_context(|| format!("could not read {}", index.display()))?;
-        fs::write(&index, policy::with_hub(&html, hub)?)
-            .with_context(|| format!("could not write {}", index.display()))?;
+        html = policy::with_hub(&html, hub)?;
+        fs::write(&index, &html).with_context(|| format!("could not write {}", index.display()))?;
     }
+    policy::write_headers(&out, &html)?;
     let size = if built.quick { Size::AsCompiled } else { Size::Small };
     Worker::Cpu.build(&toolchain, &path, &out, size)?;
     if built.gpu {

@@ -1,6 +1,14 @@
 //! Where the page may connect: its hub, and its content-security policy.
 
 use anyhow::{Context, Result, bail};
+use std::fs;
+use std::path::Path;
+
+/// Read by Cloudflare Pages, Netlify and others, who serve it to nobody.
+pub const HEADERS: &str = "_headers";
+
+/// What runs beside the page.
+const WORKERS: &[&str] = &["sw.js", "worker.js"];
 
 /// Where the page names its hub, and where its policy names the origins it may ask.
 const HUB: &str = r#"<meta name="hub" content=""#;
@@ -33,6 +41,26 @@ pub fn connections(html: &str) -> Result<String> {
     Ok(rest.split(';').next().unwrap_or_default().to_string())
 }
 
+/// The policy of the page's workers. A page's own, which `index.html` states, does not reach them: a worker's comes with
+/// its code.
+pub fn of_worker(connections: &str) -> String {
+    format!("default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; connect-src {connections}")
+}
+
+/// Writes the headers that the page wants into `folder`, for the hosts that read them from there.
+///
+/// # Errors
+/// The page states no policy; the file cannot be written.
+pub fn write_headers(folder: &Path, html: &str) -> Result<()> {
+    let policy = of_worker(&connections(html)?);
+    let mut text = "/*\n  Cache-Control: no-cache\n  X-Content-Type-Options: nosniff\n".to_string();
+    for code in WORKERS {
+        text.push_str(&format!("/{code}\n  Content-Security-Policy: {policy}\n"));
+    }
+    let path = folder.join(HEADERS);
+    fs::write(&path, text).with_context(|| format!("could not write {}", path.display()))
+}
+
 /// Scheme and host: a policy would take a path for a limit of its own.
 fn origin(url: &str) -> &str {
     let host = url.find("://").map_or(0, |at| at + 3);
@@ -40,9 +68,9 @@ fn origin(url: &str) -> &str {
 }
 
 /// `html` with what stands between `before` and `after` replaced.
-fn replaced(html: &str, before: &str, after: &str, by: &str) -> Result<String> {
-    let start = html.find(before).with_context(|| format!("the page has no {before}"))? + before.len();
-    let end = html[start..].find(after).with_context(|| format!("the page's {before} has no end"))? + start;
+pub fn replaced(html: &str, before: &str, after: &str, by: &str) -> Result<String> {
+    let start = html.find(before).with_context(|| format!("it has no {before}"))? + before.len();
+    let end = html[start..].find(after).with_context(|| format!("its {before} has no end"))? + start;
     Ok(format!("{}{by}{}", &html[..start], &html[end..]))
 }
 
@@ -62,5 +90,15 @@ mod tests {
         for wrong in ["", "hub.example.org", "https://a; script-src *", "https://a https://b\""] {
             assert!(with_hub(&html, wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn the_headers_bind_the_worker_to_what_the_page_may_ask() {
+        let folder = tempfile::tempdir().unwrap();
+        write_headers(folder.path(), "connect-src 'self' https://a.example;").unwrap();
+        let text = fs::read_to_string(folder.path().join(HEADERS)).unwrap();
+        let (_, rest) =
+            text.split_once("/worker.js\n  Content-Security-Policy: ").expect("the worker's header");
+        assert_eq!(rest.lines().next(), Some(of_worker("'self' https://a.example").as_str()));
     }
 }

@@ -1,6 +1,6 @@
 //! `cargo xtask serve`: builds the page and serves it, with a sample model and sample data, on this machine only.
 
-use crate::{demo, page, policy};
+use crate::{demo, offline, page, policy};
 use anyhow::{Context, Result};
 use serde_json::json;
 use std::fs::{self, File};
@@ -43,8 +43,8 @@ pub struct Args {
 /// What is served: the page's folder, and files under `samples/`.
 struct Site {
     folder: PathBuf,
-    /// The page itself.
-    index: String,
+    /// Files of the page by name, as they are served instead of those in the folder.
+    texts: Vec<(&'static str, String)>,
     /// What the page and its worker may connect to.
     connections: String,
     samples: Vec<Sample>,
@@ -85,9 +85,15 @@ fn site(out: &Path, samples: Vec<Sample>, hub: Option<&str>) -> Result<Site> {
     let folder = out.canonicalize().with_context(|| format!("no page in {}", out.display()))?;
     let html =
         fs::read_to_string(folder.join(INDEX)).with_context(|| format!("no page in {}", out.display()))?;
-    let index = hub.map_or_else(|| Ok(html.clone()), |urls| policy::with_hub(&html, urls))?;
-    let connections = policy::connections(&index)?;
-    Ok(Site { folder, index, connections, samples })
+    let Some(urls) = hub else {
+        return Ok(Site { connections: policy::connections(&html)?, folder, texts: Vec::new(), samples });
+    };
+    let html = policy::with_hub(&html, urls)?;
+    let path = folder.join(offline::SERVICE_WORKER);
+    let code = fs::read_to_string(&path).with_context(|| format!("could not read {}", path.display()))?;
+    let code = offline::with_index(&code, &html).with_context(|| path.display().to_string())?;
+    let connections = policy::connections(&html)?;
+    Ok(Site { folder, texts: vec![(INDEX, html), (offline::SERVICE_WORKER, code)], connections, samples })
 }
 
 fn address(listener: &TcpListener) -> Result<String> {
@@ -160,10 +166,8 @@ fn answer(site: &Site, stream: TcpStream) -> Result<()> {
     }
     let mut words = request.split_whitespace();
     let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-    // The page states its own, stricter policy; this one is for the worker, which a page's does not reach.
-    let policy =
-        format!("default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; connect-src {}", site.connections);
-    let mut headers = vec![("Content-Security-Policy", policy)];
+    // The page states its own, stricter policy.
+    let mut headers = vec![("Content-Security-Policy", policy::of_worker(&site.connections))];
     let body = match method {
         "GET" | "HEAD" => find(site, target),
         _ => {
@@ -226,8 +230,8 @@ fn find(site: &Site, target: &str) -> Option<Body> {
         }
         None => {
             let name = if path.is_empty() { INDEX } else { path };
-            if name == INDEX {
-                return Some(Body::Text(site.index.clone(), "text/html; charset=utf-8"));
+            if let Some((_, text)) = site.texts.iter().find(|(known, _)| *known == name) {
+                return Some(Body::Text(text.clone(), mime(Path::new(name))));
             }
             let is_name = !name.contains(['/', '\\', ':', '%']) && !name.starts_with('.');
             let file = site.folder.join(name);
@@ -325,7 +329,7 @@ mod tests {
     #[test]
     fn names_outside_the_page_are_not_found() {
         let folder = std::env::temp_dir();
-        let site = Site { folder, index: String::new(), connections: String::new(), samples: Vec::new() };
+        let site = Site { folder, texts: Vec::new(), connections: String::new(), samples: Vec::new() };
         for target in ["/../etc/passwd", "/.hidden", "/a/b", "/%2e%2e", "//etc/passwd", "/samples/none"] {
             assert!(find(&site, target).is_none(), "{target}");
         }
