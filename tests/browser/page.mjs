@@ -170,6 +170,17 @@ class Opened {
     await browser.send('Storage.overrideQuotaForOrigin', { origin: new URL(this.at).origin, quotaSize });
   }
 
+  /** Waits until what `asked` promises in the page is true, and returns it; `waitForFunction` takes any promise for yes. */
+  async until(asked, given, ms = 30_000) {
+    for (const end = Date.now() + ms; ;) {
+      // A page that begins again answers the next time.
+      const found = await this.page.evaluate(asked, given).catch(() => null);
+      if (found) return found;
+      assert.ok(Date.now() < end, `did not come: ${asked}`);
+      await new Promise(resolve => setTimeout(resolve, 100));
+    }
+  }
+
   text(selector) {
     return this.page.locator(selector).innerText();
   }

@@ -9,12 +9,11 @@ await test(async opened => {
   const model = opened.tinyModel();
   await page.setInputFiles('#model-files', filesOf(model));
   await page.waitForSelector('#model-card');
-  const kept = await page.waitForFunction(async () => {
+  const files = await opened.until(async () => {
     const name = (await caches.keys()).find(name => name.startsWith(`attune ${location.origin}/ `));
     const files = name && (await (await caches.open(name)).keys()).map(({ url }) => url.split('/').at(-1));
     return files && files.some(name => name.endsWith('worker_bg.wasm')) && files;
-  }, null, { timeout: 60_000 });
-  const files = await kept.jsonValue();
+  });
   // The page itself lies under its folder's address.
   assert.ok(files.includes('') && files.includes('zh-Hans.json'), files.join(' '));
 
