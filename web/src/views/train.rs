@@ -94,7 +94,7 @@ pub fn Train(page: Page) -> impl IntoView {
         <Busy page view=View::Train />
         <div role="status" class="signs">{move || page.signs.get().iter().map(sign).collect_view()}</div>
         <Figures page />
-        <Show when=move || page.steps.with(|steps| !steps.is_empty())><Charts page /></Show>
+        <Charts page />
         <Samples page />
         {move || page.notes.get().into_iter().map(|note| view! { <p class="note">{note}</p> }).collect_view()}
         <Compare page />
