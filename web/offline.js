@@ -15,8 +15,18 @@ async function keep() {
   // This page has only just begun, so nothing is lost by beginning again with the newer version.
   if (registration.waiting && serviceWorker.controller) {
     serviceWorker.addEventListener('controllerchange', () => location.reload(), { once: true });
-    registration.waiting.postMessage('take over');
+    askAgain(() => registration.waiting?.postMessage('take over'));
   }
+}
+
+// A tab that was just closed, or this one's last page, counts as open for a moment more.
+function askAgain(ask) {
+  const timer = setInterval(ask, 200);
+  const stop = () => clearInterval(timer);
+  setTimeout(stop, 3000);
+  // Whoever has begun something keeps the version it was begun with.
+  for (const event of ['pointerdown', 'keydown', 'dragenter', 'change']) addEventListener(event, stop, { once: true, capture: true });
+  ask();
 }
 
 // Private windows and plain http have none; the page then needs its host at every visit.

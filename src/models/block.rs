@@ -97,9 +97,9 @@ impl Attention {
         };
         // The query heads that share a key head become rows of one matrix: no copies of keys and values.
         let q = q.reshape([batch, kv, h / kv * seq, d]);
-        let scores = q.matmul(k.swap_dims(2, 3)); // [batch, kv, group·seq, keys]
+        let scores = ops::matmul(q, k.swap_dims(2, 3)); // [batch, kv, group·seq, keys]
         let p = ops::masked_softmax(scores, &view.mask, self.scale);
-        let y = p.matmul(v).reshape([batch, h, seq, d]).swap_dims(1, 2).reshape([batch * seq, h * d]);
+        let y = ops::matmul(p, v).reshape([batch, h, seq, d]).swap_dims(1, 2).reshape([batch * seq, h * d]);
         self.o.forward(y, pass)
     }
 

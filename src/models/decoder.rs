@@ -181,7 +181,7 @@ impl CausalLm {
     /// Logits of every token, `[batch · seq, vocab]`.
     pub fn logits(&self, batch: &Batch, pass: Pass) -> Result<Tensor<2>> {
         let x = self.stream(&self.context(batch)?, pass);
-        Ok(self.norm.forward(x, pass).matmul(self.head_weight(pass).transpose()))
+        Ok(ops::matmul(self.norm.forward(x, pass), self.head_weight(pass).transpose()))
     }
 
     /// An empty cache.
@@ -198,7 +198,7 @@ impl CausalLm {
         }
         cache.n_tokens += ids.len();
         let last = x.narrow(0, ids.len() - 1, 1);
-        Ok(self.norm.forward(last, pass).matmul(self.head_weight(pass).transpose()))
+        Ok(ops::matmul(self.norm.forward(last, pass), self.head_weight(pass).transpose()))
     }
 
     /// Every linear layer, the output head last.

@@ -115,9 +115,9 @@ impl Linear {
             Orientation::InOut => weight,
         };
         let Some(low_rank) = self.low_rank.as_ref().filter(|_| tuned) else {
-            return self.add_bias(x.matmul(weight), pass);
+            return self.add_bias(ops::matmul(x, weight), pass);
         };
-        let y = self.add_bias(x.clone().matmul(weight), pass);
+        let y = self.add_bias(ops::matmul(x.clone(), weight), pass);
         y + low_rank.forward(x, pass)
     }
 
@@ -138,7 +138,7 @@ impl Linear {
         let tuned = pass.adapters == Adapters::On;
         let weight = self.copy.as_ref().filter(|_| tuned).unwrap_or(&self.weight).on(pass.tape);
         let Some(low_rank) = self.low_rank.as_ref().filter(|_| tuned) else { return weight };
-        let update = low_rank.b.on(pass.tape).matmul(low_rank.a.on(pass.tape)).mul_scalar(low_rank.scale); // [d_out, d_in]
+        let update = ops::matmul(low_rank.b.on(pass.tape), low_rank.a.on(pass.tape)).mul_scalar(low_rank.scale); // [d_out, d_in]
         weight
             + match self.orientation {
                 Orientation::OutIn => update,
@@ -165,9 +165,9 @@ impl LowRank {
             Some(seed) => drop_elements(x, self.dropout, seed ^ name_hash(&self.a.name)),
             None => x,
         };
-        let down = x.matmul(self.a.on(pass.tape).transpose()); // [tokens, rank]
+        let down = ops::matmul(x, self.a.on(pass.tape).transpose()); // [tokens, rank]
         // Scaling the small factor costs less than scaling the product.
-        down.matmul(self.b.on(pass.tape).transpose().mul_scalar(self.scale))
+        ops::matmul(down, self.b.on(pass.tape).transpose().mul_scalar(self.scale))
     }
 }
 

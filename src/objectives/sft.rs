@@ -89,7 +89,7 @@ pub fn evaluate(model: &CausalLm, batch: &Batch, answer_ids: Option<&[u32]>) -> 
     let answers = answer_ids.map(|ids| {
         let ids = indices(ids.iter().map(|&id| id as i32).collect(), model.device());
         let first = indices(first_of_each_sequence(batch), model.device());
-        let logits = normed.select(0, first).matmul(weight.select(0, ids).transpose()); // [batch, answers]
+        let logits = ops::matmul(normed.select(0, first), weight.select(0, ids).transpose()); // [batch, answers]
         logits.argmax(1).squeeze_dim(1)
     });
     Ok(EvalOutput { nll_sum: head.loss, n_correct: head.correct, answers })
@@ -176,7 +176,7 @@ fn head_loss(
     for start in (0..targets.len).step_by(CHUNK) {
         let n = CHUNK.min(targets.len - start);
         let rows = states.clone().narrow(0, start, n); // [n, hidden]
-        let logits = rows.clone().matmul(weight.clone().transpose()); // [n, vocab]
+        let logits = ops::matmul(rows.clone(), weight.clone().transpose()); // [n, vocab]
         let (ids, weights) =
             (targets.ids.clone().narrow(0, start, n), targets.weights.clone().narrow(0, start, n));
         let CrossEntropy { loss: part, correct: hits, grad } =
@@ -184,14 +184,14 @@ fn head_loss(
         loss = loss + part.sum();
         correct = correct + hits.sum();
         if wanted == HeadGrads::StatesAndWeight {
-            let part = grad.clone().transpose().matmul(rows);
+            let part = ops::matmul(grad.clone().transpose(), rows);
             weight_grad = Some(match weight_grad {
                 Some(sum) => sum + part,
                 None => part,
             });
         }
         if wanted != HeadGrads::None {
-            state_grads.push(grad.matmul(weight.clone()));
+            state_grads.push(ops::matmul(grad, weight.clone()));
         }
     }
     let states = (!state_grads.is_empty()).then(|| Tensor::cat(state_grads, 0));

@@ -66,7 +66,7 @@ pub fn continuation_mask(past: usize, n_new: usize, window: Option<usize>, devic
 /// # Shapes
 /// `scores`: `[batch, kv_heads, group · queries, keys]` · `mask`: `[batch, queries, keys]` · result: as `scores`
 pub fn masked_softmax(scores: Tensor<4>, mask: &Tensor<3>, scale: f32) -> Tensor<4> {
-    if super::on_cpu(&scores) {
+    if super::is_fused(&scores) {
         let p = <Dispatch as MaskedSoftmax>::masked_softmax(
             scores.into_dispatch(),
             mask.clone().into_dispatch(),
@@ -85,13 +85,17 @@ fn reference(scores: Tensor<4>, mask: &Tensor<3>, scale: f32) -> Tensor<4> {
     activation::softmax(grouped.mul_scalar(scale) + mask, 4).reshape([batch, kv_heads, rows, keys])
 }
 
-#[backend_extension(Flex, Autodiff)]
-trait MaskedSoftmax: Backend {
+#[backend_extension(Flex, Cube: cfg(feature = "gpu"), Fusion: cfg(feature = "gpu"), Autodiff)]
+pub(super) trait MaskedSoftmax: Backend {
+    #[fusion(dtype = scores, shape = scores)]
     fn masked_softmax(scores: FloatTensor<Self>, mask: FloatTensor<Self>, scale: f32) -> FloatTensor<Self>;
 }
 
-trait MaskedSoftmaxKernel: Backend {
+#[backend_extension(Flex, Cube: cfg(feature = "gpu"), Fusion: cfg(feature = "gpu"))]
+pub(super) trait MaskedSoftmaxKernel: Backend {
+    #[fusion(dtype = scores, shape = scores)]
     fn forward(scores: FloatTensor<Self>, mask: FloatTensor<Self>, scale: f32) -> FloatTensor<Self>;
+    #[fusion(dtype = grad, shape = grad)]
     fn backward(probabilities: FloatTensor<Self>, grad: FloatTensor<Self>, scale: f32) -> FloatTensor<Self>;
 }
 

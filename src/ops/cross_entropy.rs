@@ -28,7 +28,7 @@ pub fn softmax_cross_entropy(
     weights: Tensor<1>,
     label_smoothing: f32,
 ) -> CrossEntropy {
-    if super::on_cpu(&logits) {
+    if super::is_fused(&logits) {
         let (loss, correct, grad) = <Dispatch as SoftmaxCrossEntropy>::softmax_cross_entropy(
             logits.into_dispatch(),
             targets.into_dispatch(),
@@ -67,9 +67,10 @@ fn reference(
     CrossEntropy { loss: nll * weights, correct: best.equal(targets).float(), grad }
 }
 
-#[backend_extension(Flex)]
-trait SoftmaxCrossEntropy: Backend {
+#[backend_extension(Flex, Cube: cfg(feature = "gpu"), Fusion: cfg(feature = "gpu"))]
+pub(super) trait SoftmaxCrossEntropy: Backend {
     /// (loss, correct, gradient of the logits)
+    #[fusion(meta = |logits, _, weights, _| (weights.clone(), weights.clone(), logits.clone()))]
     fn softmax_cross_entropy(
         logits: FloatTensor<Self>,
         targets: IntTensor<Self>,

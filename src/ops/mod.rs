@@ -1,14 +1,17 @@
 //! Numeric functions that burn lacks or has slowly.
 //!
 //! Each file holds one function with its plain reference in burn's own operations, which every
-//! backend runs and every fused form is tested against. On the CPU a fused form with its own
-//! backward replaces it, registered through burn's backend extension.
+//! backend runs and every fused form is tested against. On the CPU, and on adapters that are programs, a fused form
+//! with its own backward replaces it, registered through burn's backend extension.
 
 mod activation;
 mod attention;
 mod cpu;
 mod cross_entropy;
 mod dropout;
+#[cfg(feature = "gpu")]
+mod gpu;
+mod matmul;
 mod norm;
 mod rate;
 mod rope;
@@ -18,6 +21,7 @@ pub use activation::{Activation, gated_activation};
 pub use attention::{causal_mask, continuation_mask, masked_softmax};
 pub use cross_entropy::{CrossEntropy, softmax_cross_entropy};
 pub use dropout::{dropout_mask, uniform_noise};
+pub use matmul::matmul;
 pub use norm::{layer_norm, rms_norm};
 pub use rate::product_rate;
 pub use rope::rotate_half;
@@ -34,6 +38,19 @@ fn is_cpu(device: &Device) -> bool {
 /// Whether the fused CPU forms serve this tensor.
 fn on_cpu<const D: usize>(x: &Tensor<D>) -> bool {
     is_cpu(&x.device())
+}
+
+/// Whether kernels of our own serve this tensor on its GPU.
+fn on_gpu<const D: usize>(_x: &Tensor<D>) -> bool {
+    #[cfg(feature = "gpu")]
+    return gpu::serves(_x);
+    #[cfg(not(feature = "gpu"))]
+    false
+}
+
+/// Whether fused forms serve this tensor.
+fn is_fused<const D: usize>(x: &Tensor<D>) -> bool {
+    on_cpu(x) || on_gpu(x)
 }
 
 #[cfg(test)]

@@ -8,6 +8,8 @@ use burn::backend::autodiff::{
     ops::{Backward, Ops, OpsKind},
 };
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension, tensor::FloatTensor};
+#[cfg(feature = "gpu")]
+use burn::tensor::Shape;
 use burn::tensor::Tensor;
 
 /// `x / sqrt(mean(x²) + epsilon) · weight` (1910.07467), as transformers' `LlamaRMSNorm` in f32.
@@ -15,7 +17,7 @@ use burn::tensor::Tensor;
 /// # Shapes
 /// `x`: `[batch, seq, d]` · `weight`: `[d]` · result: `[batch, seq, d]`
 pub fn rms_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, epsilon: f32) -> Tensor<D> {
-    if super::on_cpu(&x) {
+    if super::is_fused(&x) {
         let y = <Dispatch as RmsNorm>::rms_norm(x.into_dispatch(), weight.into_dispatch(), epsilon);
         return Tensor::from_dispatch(y);
     }
@@ -44,21 +46,31 @@ pub fn layer_norm<const D: usize>(
 }
 
 /// The fused form: one pass forward, one backward.
-#[backend_extension(Flex, Autodiff)]
-trait RmsNorm: Backend {
+#[backend_extension(Flex, Cube: cfg(feature = "gpu"), Fusion: cfg(feature = "gpu"), Autodiff)]
+pub(super) trait RmsNorm: Backend {
+    #[fusion(dtype = x, shape = x)]
     fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, epsilon: f32) -> FloatTensor<Self>;
 }
 
 /// What a backend must bring for the fused form to be differentiable on it.
-trait RmsNormKernel: Backend {
+#[backend_extension(Flex, Cube: cfg(feature = "gpu"), Fusion: cfg(feature = "gpu"))]
+pub(super) trait RmsNormKernel: Backend {
+    #[fusion(dtype = x, shape = x)]
     fn forward(x: FloatTensor<Self>, weight: FloatTensor<Self>, epsilon: f32) -> FloatTensor<Self>;
+    #[fusion(dtype = x, shape = x)]
     fn backward_x(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         epsilon: f32,
         grad: FloatTensor<Self>,
     ) -> FloatTensor<Self>;
+    #[fusion(dtype = x, shape = last_dim_of(x))]
     fn backward_weight(x: FloatTensor<Self>, epsilon: f32, grad: FloatTensor<Self>) -> FloatTensor<Self>;
+}
+
+#[cfg(feature = "gpu")]
+fn last_dim_of(x: &Shape) -> Shape {
+    Shape::new([x[x.num_dims() - 1]])
 }
 
 impl RmsNorm for Flex {

@@ -16,7 +16,7 @@ use burn::tensor::{Shape, Tensor};
 /// `x`: `[batch, seq, heads, head_dim]` · `cos`, `sin`: `[batch, seq, head_dim / 2]` ·
 /// result: `[batch, heads, seq, head_dim]`
 pub fn rotate_half(x: Tensor<4>, cos: &Tensor<3>, sin: &Tensor<3>) -> Tensor<4> {
-    if super::on_cpu(&x) {
+    if super::is_fused(&x) {
         let [x, cos, sin] = [x.into_dispatch(), cos.clone().into_dispatch(), sin.clone().into_dispatch()];
         return Tensor::from_dispatch(<Dispatch as RotateHalf>::rotate_half(x, cos, sin));
     }
@@ -33,20 +33,32 @@ fn reference(x: Tensor<4>, cos: &Tensor<3>, sin: &Tensor<3>) -> Tensor<4> {
     Tensor::cat(vec![left, b * cos + a * sin], 3)
 }
 
-#[backend_extension(Flex, Autodiff)]
-trait RotateHalf: Backend {
+#[backend_extension(Flex, Cube: cfg(feature = "gpu"), Fusion: cfg(feature = "gpu"), Autodiff)]
+pub(super) trait RotateHalf: Backend {
+    #[fusion(dtype = x, shape = swapped(x))]
     fn rotate_half(x: FloatTensor<Self>, cos: FloatTensor<Self>, sin: FloatTensor<Self>)
     -> FloatTensor<Self>;
 }
 
-trait RotateHalfKernel: Backend {
+#[backend_extension(Flex, Cube: cfg(feature = "gpu"), Fusion: cfg(feature = "gpu"))]
+pub(super) trait RotateHalfKernel: Backend {
+    #[fusion(dtype = x, shape = swapped(x))]
     fn rotate(x: FloatTensor<Self>, cos: FloatTensor<Self>, sin: FloatTensor<Self>) -> FloatTensor<Self>;
     /// The rotation is orthogonal: its transpose turns the other way and moves the axes back.
+    #[fusion(dtype = grad, shape = swapped(grad))]
     fn rotate_back(
         grad: FloatTensor<Self>,
         cos: FloatTensor<Self>,
         sin: FloatTensor<Self>,
     ) -> FloatTensor<Self>;
+}
+
+/// The axes of tokens and heads change places.
+#[cfg(feature = "gpu")]
+fn swapped(x: &Shape) -> Shape {
+    let mut shape = x.clone();
+    shape.swap(1, 2);
+    shape
 }
 
 impl RotateHalf for Flex {

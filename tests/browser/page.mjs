@@ -3,6 +3,7 @@
 // ATTUNE_PAGE     address of the served page
 // ATTUNE_BIN      the command line
 // ATTUNE_CHROMIUM the browser
+// ATTUNE_PYTHON   a Python with torch, transformers and peft; nothing is asked of PEFT without it
 // ATTUNE_SHOTS    folder for screenshots of every view; none are made without it
 //
 // A test ends with one line of result. It exits with 0, with 1 where it failed, and with 77 where it could not be
@@ -19,7 +20,7 @@ import { basename, join } from 'node:path';
 const require = createRequire(import.meta.url);
 const { chromium } = require('playwright-core');
 
-const { ATTUNE_PAGE: address, ATTUNE_BIN: attune, ATTUNE_CHROMIUM: browserPath, ATTUNE_SHOTS: shots } = process.env;
+const { ATTUNE_PAGE: address, ATTUNE_BIN: attune, ATTUNE_CHROMIUM: browserPath, ATTUNE_PYTHON: python, ATTUNE_SHOTS: shots } = process.env;
 const fixtures = new URL('../fixtures/', import.meta.url).pathname;
 const SKIPPED = 77;
 // A longer task on the main thread is felt.
@@ -315,6 +316,16 @@ class Opened {
     assert.equal(native.length, learned.length);
     learned.forEach((loss, i) => assert.ok(Math.abs(loss - native[i]) < 1e-3, `step ${i + 1}: ${loss} in the page, ${native[i]} natively`));
     return Math.max(...learned.map((loss, i) => Math.abs(loss - native[i])));
+  }
+
+  /** Transformers and PEFT load the page's adapter; says how far its logits are from the command line's. */
+  peft(model, adapter) {
+    if (!python) return 'no PEFT here to ask';
+    const logits = join(this.work, 'logits.safetensors');
+    cli('export', '--model', model, '--adapter', adapter, '--format', 'adapter', '--out', join(this.work, 'exported'), '--logits', logits, '--device', 'cpu');
+    const script = new URL('../reference/check_export.py', import.meta.url).pathname;
+    const said = execFileSync(python, [script, '--export', adapter, '--base', model, '--logits', logits, '--tolerance', '1e-4'], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+    return `PEFT's logits at most ${JSON.parse(said).max_abs_diff.toExponential(1)} from the command line's`;
   }
 }
 

@@ -91,5 +91,5 @@ await test(async opened => {
   assert.equal(said.base, generate());
 
   const apart = opened.repeat(runFile, model, rows, losses);
-  return `loss ${losses[0].toFixed(3)} to ${losses.at(-1).toFixed(3)}, at most ${apart.toExponential(1)} from the command line; main thread's longest task ${longest || 'under 50'} ms; axe-core: nothing serious`;
+  return `loss ${losses[0].toFixed(3)} to ${losses.at(-1).toFixed(3)}, at most ${apart.toExponential(1)} from the command line; ${opened.peft(model, adapter)}; main thread's longest task ${longest || 'under 50'} ms; axe-core: nothing serious`;
 });

@@ -66,5 +66,5 @@ await testOnGpu(async opened => {
   assert.equal(said, text);
 
   const apart = opened.repeat(runFile, model, rows, losses);
-  return `${losses.length} steps over a lost GPU, at most ${apart.toExponential(1)} from the command line on the CPU; ${secondsAStep.toFixed(1)} s a step; the adapter speaks the same`;
+  return `${losses.length} steps over a lost GPU, at most ${apart.toExponential(1)} from the command line on the CPU; ${secondsAStep.toFixed(1)} s a step; the adapter speaks the same; ${opened.peft(model, adapter)}`;
 }, keepDevices);

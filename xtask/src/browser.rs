@@ -1,7 +1,7 @@
 //! The page's tests: built and served once, then driven in Chromium by each `tests/browser/test_*.mjs`.
 
 use crate::process::{Finished, run_logged};
-use crate::{demo, page, serve, tools};
+use crate::{demo, page, serve, setup, tools};
 use anyhow::{Context, Result};
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, TcpListener};
@@ -16,6 +16,7 @@ pub struct Browser {
     chromium: PathBuf,
     node_path: OsString,
     attune: PathBuf,
+    python: Option<PathBuf>,
     address: String,
     hub: Hub,
 }
@@ -58,6 +59,7 @@ impl Browser {
             chromium,
             node_path,
             attune,
+            python: setup::reference_python(),
             address: serve::start(&out, None)?,
             hub: Hub::start(&out)?,
         }))
@@ -82,6 +84,9 @@ impl Browser {
             .env("ATTUNE_HUB_PAGE", &self.hub.page)
             .env("ATTUNE_HUB", &self.hub.endpoint)
             .env("ATTUNE_HUB_DOWNLOADS", &self.hub.downloads);
+        if let Some(python) = &self.python {
+            node.env("ATTUNE_PYTHON", python);
+        }
         node
     }
 }

@@ -1,0 +1,182 @@
+//! RMS normalisation, a row to a unit.
+
+use super::{empty_like, one_each};
+use crate::ops::norm::{RmsNorm, RmsNormKernel};
+use burn::backend::tensor::FloatTensor;
+use burn::tensor::Shape;
+use burn_cubecl::CubeBackend;
+use burn_cubecl::cubecl::{self, prelude::*};
+use burn_cubecl::kernel::into_contiguous;
+use burn_cubecl::tensor::CubeTensor;
+
+impl RmsNorm for CubeBackend {
+    fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, epsilon: f32) -> FloatTensor<Self> {
+        Self::forward(x, weight, epsilon)
+    }
+}
+
+impl RmsNormKernel for CubeBackend {
+    fn forward(x: FloatTensor<Self>, weight: FloatTensor<Self>, epsilon: f32) -> FloatTensor<Self> {
+        let [x, weight] = [x, weight].map(into_contiguous);
+        let (n_rows, d) = rows(&x);
+        let y = empty_like(&x, x.meta.shape().clone());
+        let client = x.client.clone();
+        let (count, units) = one_each(n_rows);
+        // SAFETY: the kernel holds its reads and writes within the sizes it is given.
+        unsafe {
+            normalise::launch_unchecked(
+                &client,
+                count,
+                units,
+                x.into_buffer_arg(),
+                weight.into_buffer_arg(),
+                y.clone().into_buffer_arg(),
+                n_rows as u32,
+                d as u32,
+                epsilon,
+            );
+        }
+        y
+    }
+
+    fn backward_x(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        epsilon: f32,
+        grad: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let [x, weight, grad] = [x, weight, grad].map(into_contiguous);
+        let (n_rows, d) = rows(&x);
+        let dx = empty_like(&x, x.meta.shape().clone());
+        let client = x.client.clone();
+        let (count, units) = one_each(n_rows);
+        // SAFETY: as above.
+        unsafe {
+            normalise_back::launch_unchecked(
+                &client,
+                count,
+                units,
+                x.into_buffer_arg(),
+                weight.into_buffer_arg(),
+                grad.into_buffer_arg(),
+                dx.clone().into_buffer_arg(),
+                n_rows as u32,
+                d as u32,
+                epsilon,
+            );
+        }
+        dx
+    }
+
+    fn backward_weight(x: FloatTensor<Self>, epsilon: f32, grad: FloatTensor<Self>) -> FloatTensor<Self> {
+        let [x, grad] = [x, grad].map(into_contiguous);
+        let (n_rows, d) = rows(&x);
+        let inverse = empty_like(&x, Shape::new([n_rows]));
+        let dw = empty_like(&x, Shape::new([d]));
+        let client = x.client.clone();
+        let (count, units) = one_each(n_rows);
+        let (count_columns, units_columns) = one_each(d);
+        // SAFETY: as above.
+        unsafe {
+            inverse_rms::launch_unchecked(
+                &client,
+                count,
+                units,
+                x.clone().into_buffer_arg(),
+                inverse.clone().into_buffer_arg(),
+                n_rows as u32,
+                d as u32,
+                epsilon,
+            );
+            weight_grad::launch_unchecked(
+                &client,
+                count_columns,
+                units_columns,
+                x.into_buffer_arg(),
+                inverse.into_buffer_arg(),
+                grad.into_buffer_arg(),
+                dw.clone().into_buffer_arg(),
+                n_rows as u32,
+                d as u32,
+            );
+        }
+        dw
+    }
+}
+
+/// How many rows there are, and how long they are.
+fn rows(x: &CubeTensor) -> (usize, usize) {
+    let shape = x.meta.shape();
+    let d = shape[shape.num_dims() - 1];
+    (shape.num_elements() / d.max(1), d)
+}
+
+#[cube]
+fn inverse_rms_of(x: &[f32], start: usize, d: usize, epsilon: f32) -> f32 {
+    let mut sum = 0.0f32;
+    for i in 0..d {
+        let value = x[start + i];
+        sum += value * value;
+    }
+    1.0f32 / (sum / f32::cast_from(d) + epsilon).sqrt()
+}
+
+#[cube(launch_unchecked)]
+fn normalise(x: &[f32], weight: &[f32], y: &mut [f32], n_rows: u32, d: u32, epsilon: f32) {
+    if ABSOLUTE_POS_X < n_rows {
+        let d = d as usize;
+        let start = ABSOLUTE_POS_X as usize * d;
+        let r = inverse_rms_of(x, start, d, epsilon);
+        for i in 0..d {
+            y[start + i] = x[start + i] * r * weight[i];
+        }
+    }
+}
+
+// With r = 1/rms and g' = g·w: dx = r·(g' − x·r²·mean(g'·x)).
+#[cube(launch_unchecked)]
+fn normalise_back(
+    x: &[f32],
+    weight: &[f32],
+    grad: &[f32],
+    dx: &mut [f32],
+    n_rows: u32,
+    d: u32,
+    epsilon: f32,
+) {
+    if ABSOLUTE_POS_X < n_rows {
+        let d = d as usize;
+        let start = ABSOLUTE_POS_X as usize * d;
+        let r = inverse_rms_of(x, start, d, epsilon);
+        let mut dot = 0.0f32;
+        for i in 0..d {
+            dot += grad[start + i] * weight[i] * x[start + i];
+        }
+        let c = dot * r * r / f32::cast_from(d);
+        for i in 0..d {
+            dx[start + i] = r * (grad[start + i] * weight[i] - x[start + i] * c);
+        }
+    }
+}
+
+#[cube(launch_unchecked)]
+fn inverse_rms(x: &[f32], inverse: &mut [f32], n_rows: u32, d: u32, epsilon: f32) {
+    if ABSOLUTE_POS_X < n_rows {
+        let row = ABSOLUTE_POS_X as usize;
+        let d = d as usize;
+        inverse[row] = inverse_rms_of(x, row * d, d, epsilon);
+    }
+}
+
+#[cube(launch_unchecked)]
+fn weight_grad(x: &[f32], inverse: &[f32], grad: &[f32], dw: &mut [f32], n_rows: u32, d: u32) {
+    if ABSOLUTE_POS_X < d {
+        let column = ABSOLUTE_POS_X as usize;
+        let d = d as usize;
+        let mut sum = 0.0f32;
+        for row in 0..n_rows as usize {
+            sum += grad[row * d + column] * x[row * d + column] * inverse[row];
+        }
+        dw[column] = sum;
+    }
+}
