@@ -157,7 +157,8 @@ fn found(devices: DeviceType) -> Vec<Device> {
 pub(crate) fn is_software(device: &Device) -> bool {
     // Asked at every operation, and each answer copies names.
     static KNOWN: RwLock<Vec<(Device, bool)>> = RwLock::new(Vec::new());
-    let known = |known: &Vec<(Device, bool)>| known.iter().find(|(other, _)| other == device).map(|found| found.1);
+    let known =
+        |known: &Vec<(Device, bool)>| known.iter().find(|(other, _)| other == device).map(|found| found.1);
     if let Some(answer) = KNOWN.read().ok().and_then(|all| known(&all)) {
         return answer;
     }

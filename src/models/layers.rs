@@ -138,7 +138,8 @@ impl Linear {
         let tuned = pass.adapters == Adapters::On;
         let weight = self.copy.as_ref().filter(|_| tuned).unwrap_or(&self.weight).on(pass.tape);
         let Some(low_rank) = self.low_rank.as_ref().filter(|_| tuned) else { return weight };
-        let update = ops::matmul(low_rank.b.on(pass.tape), low_rank.a.on(pass.tape)).mul_scalar(low_rank.scale); // [d_out, d_in]
+        let update =
+            ops::matmul(low_rank.b.on(pass.tape), low_rank.a.on(pass.tape)).mul_scalar(low_rank.scale); // [d_out, d_in]
         weight
             + match self.orientation {
                 Orientation::OutIn => update,

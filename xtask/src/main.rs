@@ -18,6 +18,7 @@ mod serve;
 mod setup;
 mod test;
 mod tools;
+mod verdict;
 mod worker;
 
 use clap::{Parser, Subcommand};

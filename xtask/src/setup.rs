@@ -63,10 +63,10 @@ impl WasmToolchain {
     }
 
     /// `cargo test` of the page's worker in the browser that `driver` drives; what the page's own build compiles of
-    /// it is compiled once.
-    pub fn test(&self, runner: &Path, driver: &Path) -> Command {
+    /// it is compiled once. `build` are cargo's arguments for one worker, `only` is part of the names of its tests.
+    pub fn test(&self, runner: &Path, driver: &Path, build: &[&str], only: &str) -> Command {
         let mut command = crate::process::cargo(["test", "--release", "--locked", "--target", WASM]);
-        command.args(["--package", "attune-worker", "--test", "in_browser"]);
+        command.args(["--package", "attune-worker", "--test", "in_browser"]).args(build).args(["--", only]);
         self.set(&mut command);
         command
             .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER", runner)

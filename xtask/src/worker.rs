@@ -33,7 +33,8 @@ impl Worker {
         }
     }
 
-    fn cargo_arguments(self) -> &'static [&'static str] {
+    /// What cargo is told besides its target.
+    pub fn cargo_arguments(self) -> &'static [&'static str] {
         match self {
             Self::Cpu => &[],
             Self::Gpu => &["--features", "webgpu", "--config", "web/worker/gpu.toml"],

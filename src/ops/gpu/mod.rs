@@ -3,7 +3,10 @@
 //! Such an adapter runs a workgroup's barriers as coroutines, so that burn's kernels, tiled through shared memory as
 //! suits real hardware, crawl there. A real GPU keeps burn's.
 
-#![expect(unsafe_code, reason = "a kernel's own checks of its indices would double what SwiftShader is slowest at")]
+#![expect(
+    unsafe_code,
+    reason = "a kernel's own checks of its indices would double what SwiftShader is slowest at"
+)]
 
 mod cross_entropy;
 mod matmul;

@@ -30,12 +30,7 @@ impl MaskedSoftmaxKernel for CubeBackend {
                 scores.into_buffer_arg(),
                 mask.into_buffer_arg(),
                 p.clone().into_buffer_arg(),
-                RowsLaunch::new(
-                    n_rows as u32,
-                    (n_rows / batch.max(1)) as u32,
-                    queries as u32,
-                    keys as u32,
-                ),
+                RowsLaunch::new(n_rows as u32, (n_rows / batch.max(1)) as u32, queries as u32, keys as u32),
                 scale,
             );
         }
