@@ -12,21 +12,28 @@ async function keep() {
   await answer?.text();
   if (answer?.status === 404) return (await serviceWorker.getRegistration())?.unregister();
   const registration = await serviceWorker.register(CODE);
-  // This page has only just begun, so nothing is lost by beginning again with the newer version.
-  if (registration.waiting && serviceWorker.controller) {
-    serviceWorker.addEventListener('controllerchange', () => location.reload(), { once: true });
-    askAgain(() => registration.waiting?.postMessage('take over'));
-  }
+  if (registration.waiting && serviceWorker.controller) beginAgain(registration.waiting);
 }
 
-// A tab that was just closed, or this one's last page, counts as open for a moment more.
-function askAgain(ask) {
-  const timer = setInterval(ask, 200);
-  const stop = () => clearInterval(timer);
-  setTimeout(stop, 3000);
-  // Whoever has begun something keeps the version it was begun with.
-  for (const event of ['pointerdown', 'keydown', 'dragenter', 'change']) addEventListener(event, stop, { once: true, capture: true });
-  ask();
+// Nothing is lost by beginning again with the newer version while nothing was begun. It is asked to take over once the
+// worker has its code: Chromium lets it do so when the older one has answered everything, and where files were still
+// on their way it looks again only after half a minute.
+function beginAgain(newer) {
+  const reload = () => location.reload();
+  const ask = () => newer.postMessage('take over');
+  serviceWorker.addEventListener('controllerchange', reload, { once: true });
+  let timer = setTimeout(ask, 8000);
+  const soon = () => {
+    clearTimeout(timer);
+    timer = setTimeout(ask, 500);
+  };
+  codes.addEventListener('message', soon, { once: true });
+  const keepThisOne = () => {
+    clearTimeout(timer);
+    codes.removeEventListener('message', soon);
+    serviceWorker.removeEventListener('controllerchange', reload);
+  };
+  for (const event of ['pointerdown', 'keydown', 'dragenter', 'change']) addEventListener(event, keepThisOne, { once: true, capture: true });
 }
 
 // Private windows and plain http have none; the page then needs its host at every visit.
