@@ -73,7 +73,7 @@ await test(async opened => {
   await opened.ready();
   await page.context().setOffline(false);
 
-  // A worker whose code is lost here and newer there is refused; a slow one hears what was said before it listened.
+  // A worker whose code is lost here and newer there is refused; a slow one is waited for.
   const lose = () => page.evaluate(async file => {
     for (const name of await caches.keys()) await (await caches.open(name)).delete(new URL(file, location.href.split('?')[0]).href);
   }, WASM);
@@ -85,6 +85,7 @@ await test(async opened => {
   delete host.changed[WASM];
   host.slowMs = 3000;
   await page.goto(`${at}?device=cpu`);
+  await opened.ready();
   await page.setInputFiles('#model-files', filesOf(opened.tinyModel()));
   await page.waitForSelector('#model-card', { timeout: 30_000 });
 
