@@ -4,9 +4,7 @@
 //! Each measurement is a process of its own, so that peak memory is its own; attune and the reference take
 //! turns, so that a machine that slows down slows both.
 
-use crate::browser::Browser;
-use crate::process::run_logged;
-use crate::{demo, setup, tools};
+use crate::{bench_web, demo, setup};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -107,7 +105,7 @@ pub fn run(args: &Args) -> Result<()> {
     let usual = if args.web { "docs/bench-web.json" } else { "docs/bench.json" };
     let out = crate::root().join(args.out.as_deref().unwrap_or(Path::new(usual)));
     if args.web {
-        return write(&out, &web()?);
+        return write(&out, &bench_web::figures(args.rounds)?);
     }
     let attune = demo::build(&args.device)?;
     demo::fetch_model(&attune)?;
@@ -155,29 +153,6 @@ pub fn run(args: &Args) -> Result<()> {
     write(&out, &figures)
 }
 
-/// The page's figures. On a machine without a GPU, the GPU is a program on the CPU.
-fn web() -> Result<Value> {
-    let browser = Browser::start()?.map_err(anyhow::Error::msg)?;
-    let script = crate::root().join("tests/browser/bench_training.mjs");
-    let finished = run_logged("bench-training", browser.node(&script).env("ATTUNE_JAX", tools::jax()?))?;
-    ensure!(finished.success, "{}", finished.tail());
-    let case: Value = finished
-        .lines
-        .last()
-        .and_then(|line| serde_json::from_str(line).ok())
-        .context("the script printed no figures")?;
-    let number = |name: &str| case[name].as_f64().unwrap_or(f64::NAN);
-    println!(
-        "{}: attune {:.1} tokens/s, jax-js {:.1}, ratio {:.2}; ready in {:.0} s",
-        case["case"].as_str().unwrap_or_default(),
-        number("attune"),
-        number("reference"),
-        number("ratio"),
-        number("ready_secs")
-    );
-    Ok(json!({ "machine": machine(), "gpu": "SwiftShader", "cases": [case] }))
-}
-
 fn print_row(name: &str, ours: &Samples, theirs: &Samples) {
     let speed = |samples: &Samples| {
         let (low, high) = spread(&samples.tokens_per_sec);
@@ -197,7 +172,7 @@ fn print_row(name: &str, ours: &Samples, theirs: &Samples) {
     );
 }
 
-fn median(values: &[f64]) -> f64 {
+pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let middle = sorted.len() / 2;
@@ -213,7 +188,7 @@ fn spread(values: &[f64]) -> (f64, f64) {
 }
 
 /// The processor as the system names it, so that figures are not read without it.
-fn machine() -> String {
+pub fn machine() -> String {
     let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1));
     format!("{} ({}, {})", model.unwrap_or("unknown processor"), std::env::consts::ARCH, std::env::consts::OS)

@@ -16,6 +16,7 @@ pub struct Browser {
     chromium: PathBuf,
     node_path: OsString,
     attune: PathBuf,
+    page: PathBuf,
     python: Option<PathBuf>,
     address: String,
     hub: Hub,
@@ -62,7 +63,18 @@ impl Browser {
             python: setup::reference_python(),
             address: serve::start(&out, None)?,
             hub: Hub::start(&out)?,
+            page: out,
         }))
+    }
+
+    /// The folder with the page.
+    pub fn page(&self) -> &Path {
+        &self.page
+    }
+
+    /// The browser.
+    pub fn chromium(&self) -> &Path {
+        &self.chromium
     }
 
     /// Runs one script to its end.

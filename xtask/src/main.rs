@@ -3,6 +3,7 @@
 //! Each task sets up what it needs on a machine that has only rustup, a C compiler and Python.
 
 mod bench;
+mod bench_web;
 mod browser;
 mod cache;
 mod demo;

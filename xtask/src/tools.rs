@@ -13,6 +13,7 @@ const BINARYEN: &str = "132.0.0";
 const PLAYWRIGHT: &str = "1.65.1";
 const AXE: &str = "4.14.1";
 const JAX: &str = "0.1.25";
+const DAWN: &str = "0.6.2";
 
 /// A PATH on which Trunk finds itself, wasm-bindgen and wasm-opt.
 ///
@@ -51,6 +52,14 @@ pub fn node_path() -> Result<OsString> {
 /// No Node.js, or no registry.
 pub fn jax() -> Result<PathBuf> {
     Ok(npm_package("@jax-js/jax", JAX)?.join("@jax-js/jax/dist"))
+}
+
+/// The folder of Dawn, Chromium's WebGPU, for Node.js.
+///
+/// # Errors
+/// No Node.js, or no registry.
+pub fn dawn() -> Result<PathBuf> {
+    Ok(npm_package("webgpu", DAWN)?.join("webgpu"))
 }
 
 /// A Chromium of the system's: `ATTUNE_CHROMIUM`, or one on PATH, or Debian's, installed if need be.
