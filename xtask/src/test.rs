@@ -117,10 +117,10 @@ fn in_browser(toolchain: &setup::WasmToolchain) -> Result<Verdict> {
     // What the GPU's worker has besides the CPU's.
     let on_cpu = run("wasm-tests", Worker::Cpu, "")?;
     if on_cpu.tally.failed > 0 {
-        Ok(on_cpu)
-    } else {
-        Ok(on_cpu.and(run("wasm-tests-gpu", Worker::Gpu, "gpu")?))
+        return Ok(on_cpu);
     }
+    let both = on_cpu.and(run("wasm-tests-gpu", Worker::Gpu, "gpu")?);
+    Ok(if both.tally.failed > 0 { both } else { Verdict { said: both.tally.to_string(), ..both } })
 }
 
 fn tests(args: &Args) -> Result<Verdict> {

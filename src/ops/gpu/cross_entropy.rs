@@ -22,7 +22,7 @@ impl SoftmaxCrossEntropy for CubeBackend {
         let grad = empty_like(&logits, logits.meta.shape().clone());
         let [loss, correct] = [(); 2].map(|()| empty_like(&logits, Shape::new([n_rows])));
         let client = logits.client.clone();
-        let (count, units) = one_each(n_rows);
+        let (count, units) = one_each(&client, n_rows);
         // SAFETY: the kernel holds its reads and writes within the sizes it is given; targets are ids of the vocabulary.
         unsafe {
             row::launch_unchecked(
@@ -64,8 +64,8 @@ fn row(
     vocab: u32,
     smoothing: f32,
 ) {
-    if ABSOLUTE_POS_X < n_rows {
-        let row = ABSOLUTE_POS_X as usize;
+    if ABSOLUTE_POS < n_rows as usize {
+        let row = ABSOLUTE_POS;
         let vocab = vocab as usize;
         let start = row * vocab;
         let target = start + targets.ids[row] as usize;

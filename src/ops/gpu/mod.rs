@@ -18,6 +18,8 @@ pub(super) use matmul::matmul;
 
 use burn::backend::DispatchDevice;
 use burn::tensor::{DType, Device, Shape, Tensor};
+use burn_cubecl::cubecl::calculate_cube_count_elemwise;
+use burn_cubecl::cubecl::client::Client;
 use burn_cubecl::cubecl::prelude::{CubeCount, CubeDim};
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
@@ -41,7 +43,29 @@ fn empty_like(x: &CubeTensor, shape: Shape) -> CubeTensor {
     empty_device_contiguous_dtype(x.client.clone(), x.device.clone(), shape, x.dtype)
 }
 
-/// Workgroups for one unit a row.
-fn one_each(n_rows: usize) -> (CubeCount, CubeDim) {
-    (CubeCount::Static((n_rows as u32).div_ceil(UNITS), 1, 1), CubeDim::new_1d(UNITS))
+/// Workgroups for one unit each of `n` things, of which there may be more than fit along one axis.
+fn one_each(client: &Client, n: usize) -> (CubeCount, CubeDim) {
+    let units = CubeDim::new_1d(UNITS);
+    (calculate_cube_count_elemwise(client, n, units), units)
+}
+
+#[cfg(all(test, feature = "webgpu"))]
+mod tests {
+    use crate::ops::rotate_half;
+    use crate::ops::testing::{assert_close, random};
+    use burn::tensor::{Device, Tensor};
+
+    /// Each kernel against the CPU's is the self-test's work; this is for what its sizes do not reach.
+    #[test]
+    fn there_may_be_more_rows_than_one_axis_of_workgroups_holds() {
+        let gpu = crate::device::open("webgpu").expect("a build for WebGPU is tested with a device");
+        crate::native::block_on(crate::ops::self_test(&gpu)).expect("it computes like the CPU");
+        let (x, angles) = (random::<4>([1, 4096, 8, 80], 1), random::<3>([1, 4096, 40], 2));
+        let turned = |device: &Device| {
+            let [cos, sin] = [angles.clone().cos(), angles.clone().sin()].map(|half| half.to_device(device));
+            rotate_half(x.clone().to_device(device), &cos, &sin)
+        };
+        let found: Tensor<4> = turned(&gpu).to_device(&Device::flex());
+        assert_close(found, turned(&Device::flex()), 1e-6);
+    }
 }

@@ -21,7 +21,7 @@ impl RmsNormKernel for CubeBackend {
         let (n_rows, d) = rows(&x);
         let y = empty_like(&x, x.meta.shape().clone());
         let client = x.client.clone();
-        let (count, units) = one_each(n_rows);
+        let (count, units) = one_each(&client, n_rows);
         // SAFETY: the kernel holds its reads and writes within the sizes it is given.
         unsafe {
             normalise::launch_unchecked(
@@ -49,7 +49,7 @@ impl RmsNormKernel for CubeBackend {
         let (n_rows, d) = rows(&x);
         let dx = empty_like(&x, x.meta.shape().clone());
         let client = x.client.clone();
-        let (count, units) = one_each(n_rows);
+        let (count, units) = one_each(&client, n_rows);
         // SAFETY: as above.
         unsafe {
             normalise_back::launch_unchecked(
@@ -74,8 +74,8 @@ impl RmsNormKernel for CubeBackend {
         let inverse = empty_like(&x, Shape::new([n_rows]));
         let dw = empty_like(&x, Shape::new([d]));
         let client = x.client.clone();
-        let (count, units) = one_each(n_rows);
-        let (count_columns, units_columns) = one_each(d);
+        let (count, units) = one_each(&client, n_rows);
+        let (count_columns, units_columns) = one_each(&client, d);
         // SAFETY: as above.
         unsafe {
             inverse_rms::launch_unchecked(
@@ -123,9 +123,9 @@ fn inverse_rms_of(x: &[f32], start: usize, d: usize, epsilon: f32) -> f32 {
 
 #[cube(launch_unchecked)]
 fn normalise(x: &[f32], weight: &[f32], y: &mut [f32], n_rows: u32, d: u32, epsilon: f32) {
-    if ABSOLUTE_POS_X < n_rows {
+    if ABSOLUTE_POS < n_rows as usize {
         let d = d as usize;
-        let start = ABSOLUTE_POS_X as usize * d;
+        let start = ABSOLUTE_POS * d;
         let r = inverse_rms_of(x, start, d, epsilon);
         for i in 0..d {
             y[start + i] = x[start + i] * r * weight[i];
@@ -144,9 +144,9 @@ fn normalise_back(
     d: u32,
     epsilon: f32,
 ) {
-    if ABSOLUTE_POS_X < n_rows {
+    if ABSOLUTE_POS < n_rows as usize {
         let d = d as usize;
-        let start = ABSOLUTE_POS_X as usize * d;
+        let start = ABSOLUTE_POS * d;
         let r = inverse_rms_of(x, start, d, epsilon);
         let mut dot = 0.0f32;
         for i in 0..d {
@@ -161,8 +161,8 @@ fn normalise_back(
 
 #[cube(launch_unchecked)]
 fn inverse_rms(x: &[f32], inverse: &mut [f32], n_rows: u32, d: u32, epsilon: f32) {
-    if ABSOLUTE_POS_X < n_rows {
-        let row = ABSOLUTE_POS_X as usize;
+    if ABSOLUTE_POS < n_rows as usize {
+        let row = ABSOLUTE_POS;
         let d = d as usize;
         inverse[row] = inverse_rms_of(x, row * d, d, epsilon);
     }
@@ -170,8 +170,8 @@ fn inverse_rms(x: &[f32], inverse: &mut [f32], n_rows: u32, d: u32, epsilon: f32
 
 #[cube(launch_unchecked)]
 fn weight_grad(x: &[f32], inverse: &[f32], grad: &[f32], dw: &mut [f32], n_rows: u32, d: u32) {
-    if ABSOLUTE_POS_X < d {
-        let column = ABSOLUTE_POS_X as usize;
+    if ABSOLUTE_POS < d as usize {
+        let column = ABSOLUTE_POS;
         let d = d as usize;
         let mut sum = 0.0f32;
         for row in 0..n_rows as usize {

@@ -50,7 +50,7 @@ fn turn(x: CubeTensor, cos: CubeTensor, sin: CubeTensor, of: Heads, is_back: boo
     let y = empty_like(&x, Shape::new(shape));
     let n_pairs = batch * seq * heads * d / 2;
     let client = x.client.clone();
-    let (count, units) = one_each(n_pairs);
+    let (count, units) = one_each(&client, n_pairs);
     // SAFETY: the kernel holds its reads and writes within the sizes it is given.
     unsafe {
         pairs::launch_unchecked(
@@ -78,11 +78,12 @@ struct Sizes {
 
 #[cube(launch_unchecked)]
 fn pairs(x: &[f32], cos: &[f32], sin: &[f32], y: &mut [f32], sizes: Sizes, #[comptime] is_back: bool) {
-    if ABSOLUTE_POS_X < sizes.n_pairs {
+    let pair = ABSOLUTE_POS as u32;
+    if pair < sizes.n_pairs {
         let half = sizes.half;
-        let i = ABSOLUTE_POS_X % half;
-        let head = ABSOLUTE_POS_X / half % sizes.heads;
-        let token = ABSOLUTE_POS_X / half / sizes.heads;
+        let i = pair % half;
+        let head = pair / half % sizes.heads;
+        let token = pair / half / sizes.heads;
         let (batch, place) = (token / sizes.seq, token % sizes.seq);
         let by_token = ((token * sizes.heads + head) * half * 2 + i) as usize;
         let by_head = (((batch * sizes.heads + head) * sizes.seq + place) * half * 2 + i) as usize;

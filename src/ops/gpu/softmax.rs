@@ -20,7 +20,7 @@ impl MaskedSoftmaxKernel for CubeBackend {
         let n_rows = scores.meta.shape().num_elements() / keys.max(1);
         let p = empty_like(&scores, scores.meta.shape().clone());
         let client = scores.client.clone();
-        let (count, units) = one_each(n_rows);
+        let (count, units) = one_each(&client, n_rows);
         // SAFETY: the kernel holds its reads and writes within the sizes it is given.
         unsafe {
             softmax::launch_unchecked(
@@ -44,7 +44,7 @@ impl MaskedSoftmaxKernel for CubeBackend {
         let n_rows = shape.num_elements() / keys.max(1);
         let d_scores = empty_like(&p, shape);
         let client = p.client.clone();
-        let (count, units) = one_each(n_rows);
+        let (count, units) = one_each(&client, n_rows);
         // SAFETY: as above.
         unsafe {
             softmax_back::launch_unchecked(
@@ -73,7 +73,7 @@ struct Rows {
 
 #[cube(launch_unchecked)]
 fn softmax(scores: &[f32], mask: &[f32], p: &mut [f32], rows: Rows, scale: f32) {
-    let row = ABSOLUTE_POS_X;
+    let row = ABSOLUTE_POS as u32;
     if row < rows.n {
         let keys = rows.keys as usize;
         let start = row as usize * keys;
@@ -98,9 +98,9 @@ fn softmax(scores: &[f32], mask: &[f32], p: &mut [f32], rows: Rows, scale: f32) 
 // d scores = scale · p · (g − Σ g·p)
 #[cube(launch_unchecked)]
 fn softmax_back(p: &[f32], grad: &[f32], d_scores: &mut [f32], n_rows: u32, keys: u32, scale: f32) {
-    if ABSOLUTE_POS_X < n_rows {
+    if ABSOLUTE_POS < n_rows as usize {
         let keys = keys as usize;
-        let start = ABSOLUTE_POS_X as usize * keys;
+        let start = ABSOLUTE_POS * keys;
         let mut dot = 0.0f32;
         for i in 0..keys {
             dot += grad[start + i] * p[start + i];
