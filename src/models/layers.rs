@@ -109,15 +109,20 @@ impl Linear {
     /// `x`: `[tokens, d_in]` · result: `[tokens, d_out]`
     pub fn forward(&self, x: Tensor<2>, pass: Pass) -> Tensor<2> {
         let tuned = pass.adapters == Adapters::On;
-        let weight = self.copy.as_ref().filter(|_| tuned).unwrap_or(&self.weight).on(pass.tape);
+        let param = self.copy.as_ref().filter(|_| tuned).unwrap_or(&self.weight);
         let weight = match self.orientation {
-            Orientation::OutIn => weight.transpose(),
-            Orientation::InOut => weight,
-        };
+            Orientation::OutIn => param.on(pass.tape),
+            Orientation::InOut => param.on(pass.tape).transpose(),
+        }; // [d_out, d_in]
         let Some(low_rank) = self.low_rank.as_ref().filter(|_| tuned) else {
-            return self.add_bias(ops::matmul(x, weight), pass);
+            return self.add_bias(ops::matmul(x, weight.transpose()), pass);
         };
-        let y = self.add_bias(ops::matmul(x.clone(), weight), pass);
+        let is_frozen = pass.tape.is_none() || !param.trainable;
+        if is_frozen && pass.dropout_seed.is_none_or(|_| low_rank.dropout == 0.0) {
+            let (a, b) = (low_rank.a.on(pass.tape), low_rank.b.on(pass.tape));
+            return self.add_bias(ops::low_rank_linear(x, weight, a, b, low_rank.scale as f32), pass);
+        }
+        let y = self.add_bias(ops::matmul(x.clone(), weight.transpose()), pass);
         y + low_rank.forward(x, pass)
     }
 

@@ -1,15 +1,109 @@
 //! Matrix product.
 
-use burn::tensor::Tensor;
+use super::cpu::gemm::{Before, Matrix, product};
+use super::cpu::tensor;
+use burn::backend::autodiff::{
+    checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
+    grads::Gradients,
+    ops::{Backward, Ops, OpsKind, binary},
+};
+use burn::backend::ops::FloatTensorOps;
+use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension, tensor::FloatTensor};
+use burn::tensor::{DType, Shape, Tensor};
 
-/// `lhs · rhs` in burn's way, but for adapters that crawl with it.
+/// `lhs · rhs`
 ///
 /// # Shapes
 /// `lhs`: `[…, m, k]` · `rhs`: `[…, k, n]` · result: `[…, m, n]`
 pub fn matmul<const D: usize>(lhs: Tensor<D>, rhs: Tensor<D>) -> Tensor<D> {
-    #[cfg(feature = "gpu")]
-    if super::on_gpu(&lhs) && D <= 4 && lhs.dims()[..D - 2] == rhs.dims()[..D - 2] {
-        return super::gpu::matmul(lhs, rhs);
+    let is_plain = D <= 4 && lhs.dims()[..D - 2] == rhs.dims()[..D - 2] && lhs.dtype() == DType::F32;
+    if is_plain && super::is_fused(&lhs) {
+        let y = <Dispatch as Product>::product(lhs.into_dispatch(), rhs.into_dispatch());
+        return Tensor::from_dispatch(y);
     }
     lhs.matmul(rhs)
+}
+
+/// A product of our own; the leading dimensions are alike, two at most.
+#[backend_extension(Flex, Cube: cfg(feature = "gpu"), Fusion: cfg(feature = "gpu"), Autodiff)]
+pub(super) trait Product: Backend {
+    #[fusion(dtype = lhs, shape = shape_of(lhs, rhs))]
+    fn product(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>) -> FloatTensor<Self>;
+}
+
+pub(super) fn shape_of(lhs: &Shape, rhs: &Shape) -> Shape {
+    let mut shape = lhs.clone();
+    let last = shape.num_dims() - 1;
+    shape[last] = rhs[last];
+    shape
+}
+
+impl<B: Product, C: CheckpointStrategy> Product for Autodiff<B, C> {
+    fn product(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>) -> FloatTensor<Self> {
+        let (is_lhs_tracked, is_rhs_tracked) = (lhs.is_tracked(), rhs.is_tracked());
+        let (lhs, lhs_node) = lhs.into_parts();
+        let (rhs, rhs_node) = rhs.into_parts();
+        let y = B::product(lhs.clone(), rhs.clone());
+        match ProductBackward.prepare::<C>([lhs_node, rhs_node]).compute_bound().stateful() {
+            // A factor is kept for the other's gradient only: a frozen weight keeps no activation.
+            OpsKind::Tracked(prep) => {
+                prep.finish((is_rhs_tracked.then_some(lhs), is_lhs_tracked.then_some(rhs)), y)
+            }
+            OpsKind::UnTracked(prep) => prep.finish(y),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct ProductBackward;
+
+impl<B: Product> Backward<B, 2> for ProductBackward {
+    type State = (Option<B::FloatTensorPrimitive>, Option<B::FloatTensorPrimitive>);
+
+    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let (lhs, rhs) = ops.state;
+        binary::<B, _, _>(
+            ops.parents,
+            ops.node,
+            grads,
+            |grad| B::product(grad, B::float_transpose(rhs.expect("kept for a tracked left factor"))),
+            |grad| B::product(B::float_transpose(lhs.expect("kept for a tracked right factor")), grad),
+        );
+    }
+}
+
+impl Product for Flex {
+    fn product(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>) -> FloatTensor<Self> {
+        let shape = shape_of(lhs.layout().shape(), rhs.layout().shape());
+        // burn shares batches out between cores.
+        if shape.num_dims() != 2 {
+            return Self::float_matmul(lhs, rhs);
+        }
+        let mut y = vec![0.0; shape.num_elements()];
+        product(Matrix::of(&lhs), Matrix::of(&rhs), 1.0, Before::Dropped, &mut y);
+        tensor(y, shape)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::testing::{assert_close, random};
+
+    #[test]
+    fn products_and_their_gradients_equal_burns() {
+        for [m, k, n] in [[1, 7, 5], [130, 64, 300], [300, 64, 130]] {
+            let run = |f: fn(Tensor<2>, Tensor<2>) -> Tensor<2>| {
+                let x = random::<2>([m, k], 1).autodiff().require_grad();
+                let w = random::<2>([n, k], 2).autodiff().require_grad();
+                let y = f(x.clone(), w.clone().transpose());
+                let grads = (y.clone() * random::<2>([m, n], 3)).sum().backward();
+                (y.inner(), x.grad(&grads).expect("x is tracked"), w.grad(&grads).expect("w is tracked"))
+            };
+            let (own, burns) = (run(matmul), run(Tensor::matmul));
+            assert_close(own.0, burns.0, 1e-5);
+            assert_close(own.1, burns.1, 1e-5);
+            assert_close(own.2, burns.2, 1e-5);
+        }
+    }
 }

@@ -26,3 +26,17 @@ pub(super) fn for_each_chunk_pair(
     let pairs = a.par_chunks_mut(a_len).zip(b.par_chunks_mut(b_len)).enumerate();
     pairs.for_each(|(i, (a, b))| arch.dispatch(|| f(i, a, b)));
 }
+
+/// Cores that work side by side.
+pub(super) fn n_cores() -> usize {
+    rayon::current_num_threads()
+}
+
+/// Calls `f(part)` for each part; a single one stays on this thread.
+pub(super) fn for_each_part(n_parts: usize, f: impl Fn(usize) + Sync) {
+    if n_parts <= 1 {
+        (0..n_parts).for_each(f);
+    } else {
+        (0..n_parts).into_par_iter().with_max_len(1).for_each(|part| f(part));
+    }
+}

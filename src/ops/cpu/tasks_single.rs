@@ -15,3 +15,13 @@ pub(super) fn for_each_chunk_pair(
 ) {
     f(0, a, b);
 }
+
+/// The one thread.
+pub(super) fn n_cores() -> usize {
+    1
+}
+
+/// Calls `f(part)` for each part, one after the other.
+pub(super) fn for_each_part(n_parts: usize, f: impl Fn(usize) + Sync) {
+    (0..n_parts).for_each(f);
+}

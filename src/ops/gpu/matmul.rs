@@ -1,13 +1,8 @@
 //! Matrix product with one tile of the result in each unit's registers.
 
 use super::empty_like;
-use burn::backend::autodiff::{
-    checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
-    grads::Gradients,
-    ops::{Backward, Ops, OpsKind, binary},
-};
-use burn::backend::{Autodiff, Backend, Dispatch, backend_extension, tensor::FloatTensor};
-use burn::tensor::{Shape, Tensor};
+use crate::ops::matmul::{Product, shape_of};
+use burn::backend::tensor::FloatTensor;
 use burn_cubecl::CubeBackend;
 use burn_cubecl::cubecl::{self, prelude::*};
 use burn_cubecl::tensor::CubeTensor;
@@ -15,61 +10,6 @@ use burn_cubecl::tensor::CubeTensor;
 /// Rows and columns of a unit's tile: 64 products for 16 loads. On SwiftShader loads cost most: measured
 /// 0.2 · 10⁹ multiply-adds a second at 1, 0.7 at 4, 2 at 8, fewer again at 16.
 const TILE: usize = 8;
-
-/// `lhs · rhs`; the leading dimensions are alike, two at most.
-///
-/// # Shapes
-/// `lhs`: `[…, m, k]` · `rhs`: `[…, k, n]` · result: `[…, m, n]`
-pub fn matmul<const D: usize>(lhs: Tensor<D>, rhs: Tensor<D>) -> Tensor<D> {
-    Tensor::from_dispatch(<Dispatch as Product>::product(lhs.into_dispatch(), rhs.into_dispatch()))
-}
-
-#[backend_extension(Cube, Fusion, Autodiff)]
-trait Product: Backend {
-    #[fusion(dtype = lhs, shape = shape_of(lhs, rhs))]
-    fn product(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>) -> FloatTensor<Self>;
-}
-
-fn shape_of(lhs: &Shape, rhs: &Shape) -> Shape {
-    let mut shape = lhs.clone();
-    let last = shape.num_dims() - 1;
-    shape[last] = rhs[last];
-    shape
-}
-
-impl<B: Product, C: CheckpointStrategy> Product for Autodiff<B, C> {
-    fn product(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>) -> FloatTensor<Self> {
-        let (is_lhs_tracked, is_rhs_tracked) = (lhs.is_tracked(), rhs.is_tracked());
-        let (lhs, lhs_node) = lhs.into_parts();
-        let (rhs, rhs_node) = rhs.into_parts();
-        let y = B::product(lhs.clone(), rhs.clone());
-        match ProductBackward.prepare::<C>([lhs_node, rhs_node]).compute_bound().stateful() {
-            // A factor is kept for the other's gradient only: a frozen weight keeps no activation.
-            OpsKind::Tracked(prep) => {
-                prep.finish((is_rhs_tracked.then_some(lhs), is_lhs_tracked.then_some(rhs)), y)
-            }
-            OpsKind::UnTracked(prep) => prep.finish(y),
-        }
-    }
-}
-
-#[derive(Debug)]
-struct ProductBackward;
-
-impl<B: Product> Backward<B, 2> for ProductBackward {
-    type State = (Option<B::FloatTensorPrimitive>, Option<B::FloatTensorPrimitive>);
-
-    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let (lhs, rhs) = ops.state;
-        binary::<B, _, _>(
-            ops.parents,
-            ops.node,
-            grads,
-            |grad| B::product(grad, B::float_transpose(rhs.expect("kept for a tracked left factor"))),
-            |grad| B::product(B::float_transpose(lhs.expect("kept for a tracked right factor")), grad),
-        );
-    }
-}
 
 impl Product for CubeBackend {
     fn product(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>) -> FloatTensor<Self> {

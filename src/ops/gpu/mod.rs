@@ -14,8 +14,6 @@ mod norm;
 mod rope;
 mod softmax;
 
-pub(super) use matmul::matmul;
-
 use burn::backend::DispatchDevice;
 use burn::tensor::{DType, Device, Shape, Tensor};
 use burn_cubecl::cubecl::calculate_cube_count_elemwise;

@@ -1,0 +1,213 @@
+//! A frozen linear layer with a low-rank update.
+
+use super::cpu::gemm::{Before, Matrix, product};
+use super::cpu::tensor;
+use super::matmul;
+use burn::backend::autodiff::{
+    checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
+    grads::Gradients,
+    ops::{Backward, Ops, OpsKind},
+};
+use burn::backend::flex::FlexTensor;
+use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension, tensor::FloatTensor};
+use burn::tensor::{DType, Shape, Tensor};
+
+/// `x·Wᵀ + scale · (x·Aᵀ)·Bᵀ` (LoRA, 2106.09685). `weight` takes no part in a graph.
+///
+/// # Shapes
+/// `x`: `[tokens, d_in]` · `weight`: `[d_out, d_in]` · `a`: `[rank, d_in]` · `b`: `[d_out, rank]` ·
+/// result: `[tokens, d_out]`
+pub fn low_rank_linear(x: Tensor<2>, weight: Tensor<2>, a: Tensor<2>, b: Tensor<2>, scale: f32) -> Tensor<2> {
+    if super::on_cpu(&x) && [x.dtype(), weight.dtype(), a.dtype(), b.dtype()] == [DType::F32; 4] {
+        let [x, weight, a, b] = [x, weight, a, b].map(Tensor::into_dispatch);
+        return Tensor::from_dispatch(<Dispatch as LowRankLinear>::low_rank_linear(x, weight, a, b, scale));
+    }
+    reference(x, weight, a, b, scale)
+}
+
+fn reference(x: Tensor<2>, weight: Tensor<2>, a: Tensor<2>, b: Tensor<2>, scale: f32) -> Tensor<2> {
+    let down = matmul(x.clone(), a.transpose()); // [tokens, rank]
+    // Scaling the small factor costs less than scaling the product.
+    matmul(x, weight.transpose()) + matmul(down, b.transpose().mul_scalar(scale))
+}
+
+#[backend_extension(Flex, Autodiff)]
+trait LowRankLinear: Backend {
+    fn low_rank_linear(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        scale: f32,
+    ) -> FloatTensor<Self>;
+}
+
+/// What the gradients need.
+#[derive(Clone, Debug)]
+struct Kept<T> {
+    x: T,
+    weight: T,
+    a: T,
+    b: T,
+    /// `x·Aᵀ`
+    down: T,
+    scale: f32,
+}
+
+/// Whose gradients are wanted.
+#[derive(Clone, Copy)]
+struct Wanted {
+    x: bool,
+    a: bool,
+    b: bool,
+}
+
+trait LowRankLinearKernel: Backend {
+    /// Result and `x·Aᵀ`.
+    fn forward(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        scale: f32,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+    /// Gradients of x, a and b.
+    fn backward(
+        kept: Kept<FloatTensor<Self>>,
+        grad: FloatTensor<Self>,
+        wanted: Wanted,
+    ) -> [Option<FloatTensor<Self>>; 3];
+}
+
+impl LowRankLinear for Flex {
+    fn low_rank_linear(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        scale: f32,
+    ) -> FloatTensor<Self> {
+        Self::forward(x, weight, a, b, scale).0
+    }
+}
+
+impl<B: LowRankLinearKernel, C: CheckpointStrategy> LowRankLinear for Autodiff<B, C> {
+    fn low_rank_linear(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        scale: f32,
+    ) -> FloatTensor<Self> {
+        let weight = weight.into_primitive();
+        let (x, x_node) = x.into_parts();
+        let (a, a_node) = a.into_parts();
+        let (b, b_node) = b.into_parts();
+        let (y, down) = B::forward(x.clone(), weight.clone(), a.clone(), b.clone(), scale);
+        match LowRankLinearBackward.prepare::<C>([x_node, a_node, b_node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish(Kept { x, weight, a, b, down, scale }, y),
+            OpsKind::UnTracked(prep) => prep.finish(y),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct LowRankLinearBackward;
+
+impl<B: LowRankLinearKernel> Backward<B, 3> for LowRankLinearBackward {
+    type State = Kept<B::FloatTensorPrimitive>;
+
+    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let [x, a, b] = &ops.parents;
+        let wanted = Wanted { x: x.is_some(), a: a.is_some(), b: b.is_some() };
+        let grad = grads.consume::<B>(&ops.node);
+        for (node, grad) in ops.parents.iter().zip(B::backward(ops.state, grad, wanted)) {
+            if let (Some(node), Some(grad)) = (node, grad) {
+                grads.register::<B>(node.id, grad);
+            }
+        }
+    }
+}
+
+impl LowRankLinearKernel for Flex {
+    fn forward(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        scale: f32,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let down = made(&x, &turned(&a), 1.0);
+        let mut y = made(&x, &turned(&weight), 1.0);
+        add(&mut y, &down, &turned(&b), scale);
+        (y, down)
+    }
+
+    // With u = scale·g·B: dx = g·W + u·A, dA = uᵀ·x, dB = scale·gᵀ·(x·Aᵀ).
+    fn backward(
+        kept: Kept<FloatTensor<Self>>,
+        grad: FloatTensor<Self>,
+        wanted: Wanted,
+    ) -> [Option<FloatTensor<Self>>; 3] {
+        let Kept { x, weight, a, b, down, scale } = kept;
+        let up = made(&grad, &b, scale); // [tokens, rank]
+        let d_x = wanted.x.then(|| {
+            let mut d_x = made(&grad, &weight, 1.0);
+            add(&mut d_x, &up, &a, 1.0);
+            d_x
+        });
+        let d_a = wanted.a.then(|| made(&turned(&up), &x, 1.0));
+        let d_b = wanted.b.then(|| made(&turned(&grad), &down, scale));
+        [d_x, d_a, d_b]
+    }
+}
+
+/// Rows become columns, without a copy.
+fn turned(x: &FlexTensor) -> FlexTensor {
+    x.transpose(0, 1)
+}
+
+/// `scale · lhs · rhs`
+fn made(lhs: &FlexTensor, rhs: &FlexTensor, scale: f32) -> FlexTensor {
+    let (lhs, rhs) = (Matrix::of(lhs), Matrix::of(rhs));
+    let mut y = vec![0.0; lhs.rows() * rhs.columns()];
+    product(lhs, rhs, scale, Before::Dropped, &mut y);
+    tensor(y, Shape::new([lhs.rows(), rhs.columns()]))
+}
+
+/// Adds `scale · lhs · rhs` to a tensor that [`made`] made.
+fn add(y: &mut FlexTensor, lhs: &FlexTensor, rhs: &FlexTensor, scale: f32) {
+    product(Matrix::of(lhs), Matrix::of(rhs), scale, Before::Kept, y.storage_mut::<f32>());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::testing::{assert_close, random};
+
+    #[test]
+    fn fused_linear_equals_reference_forward_and_backward() {
+        for [tokens, d_in, d_out, rank] in [[1, 5, 7, 2], [130, 96, 200, 8]] {
+            let run = |f: fn(Tensor<2>, Tensor<2>, Tensor<2>, Tensor<2>, f32) -> Tensor<2>,
+                       is_first: bool| {
+                let x = random::<2>([tokens, d_in], 1).autodiff();
+                let x = if is_first { x } else { x.require_grad() };
+                let weight = random::<2>([d_out, d_in], 2);
+                let a = random::<2>([rank, d_in], 3).autodiff().require_grad();
+                let b = random::<2>([d_out, rank], 4).autodiff().require_grad();
+                let y = f(x.clone(), weight, a.clone(), b.clone(), 0.5);
+                let grads = (y.clone() * random::<2>([tokens, d_out], 5)).sum().backward();
+                let d_x =
+                    if is_first { x.inner().zeros_like() } else { x.grad(&grads).expect("x is tracked") };
+                (y.inner(), d_x, a.grad(&grads).expect("a is tracked"), b.grad(&grads).expect("b is tracked"))
+            };
+            for is_first in [false, true] {
+                let (fused, plain) = (run(low_rank_linear, is_first), run(reference, is_first));
+                assert_close(fused.0, plain.0, 1e-5);
+                assert_close(fused.1, plain.1, 1e-5);
+                assert_close(fused.2, plain.2, 1e-5);
+                assert_close(fused.3, plain.3, 1e-5);
+            }
+        }
+    }
+}
