@@ -1,6 +1,6 @@
 //! A frozen linear layer with a low-rank update.
 
-use super::cpu::gemm::{Before, Matrix, product};
+use super::cpu::gemm::{Matrix, add_product, product};
 use super::cpu::tensor;
 use super::matmul;
 use burn::backend::autodiff::{
@@ -170,14 +170,12 @@ fn turned(x: &FlexTensor) -> FlexTensor {
 /// `scale · lhs · rhs`
 fn made(lhs: &FlexTensor, rhs: &FlexTensor, scale: f32) -> FlexTensor {
     let (lhs, rhs) = (Matrix::of(lhs), Matrix::of(rhs));
-    let mut y = vec![0.0; lhs.rows() * rhs.columns()];
-    product(lhs, rhs, scale, Before::Dropped, &mut y);
-    tensor(y, Shape::new([lhs.rows(), rhs.columns()]))
+    tensor(product(lhs, rhs, scale), Shape::new([lhs.rows(), rhs.columns()]))
 }
 
 /// Adds `scale · lhs · rhs` to a tensor that [`made`] made.
 fn add(y: &mut FlexTensor, lhs: &FlexTensor, rhs: &FlexTensor, scale: f32) {
-    product(Matrix::of(lhs), Matrix::of(rhs), scale, Before::Kept, y.storage_mut::<f32>());
+    add_product(Matrix::of(lhs), Matrix::of(rhs), scale, y.storage_mut::<f32>());
 }
 
 #[cfg(test)]

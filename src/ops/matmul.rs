@@ -1,6 +1,6 @@
 //! Matrix product.
 
-use super::cpu::gemm::{Before, Matrix, product};
+use super::cpu::gemm::{Matrix, product};
 use super::cpu::tensor;
 use burn::backend::autodiff::{
     checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
@@ -79,9 +79,7 @@ impl Product for Flex {
         if shape.num_dims() != 2 {
             return Self::float_matmul(lhs, rhs);
         }
-        let mut y = vec![0.0; shape.num_elements()];
-        product(Matrix::of(&lhs), Matrix::of(&rhs), 1.0, Before::Dropped, &mut y);
-        tensor(y, shape)
+        tensor(product(Matrix::of(&lhs), Matrix::of(&rhs), 1.0), shape)
     }
 }
 

@@ -7,6 +7,7 @@
 use super::tasks;
 use burn::backend::flex::FlexTensor;
 use gemm::Parallelism;
+use std::mem::MaybeUninit;
 
 /// Multiply-adds below which handing a part to another core costs more than it saves.
 const MIN_PART: usize = 1 << 21;
@@ -48,20 +49,44 @@ impl<'a> Matrix<'a> {
     }
 }
 
+/// `scale · lhs · rhs`, row-major.
+///
+/// # Shapes
+/// `lhs`: `[m, k]` · `rhs`: `[k, n]` · result: `[m, n]`
+pub(in crate::ops) fn product(lhs: Matrix, rhs: Matrix, scale: f32) -> Vec<f32> {
+    let len = lhs.rows * rhs.columns;
+    // Without an inner dimension nothing would be written.
+    if lhs.columns == 0 {
+        return vec![0.0; len];
+    }
+    // Not made of zeros first: that took as long as a tenth of the product of 128 tokens.
+    let mut out = Vec::with_capacity(len);
+    write(lhs, rhs, scale, Before::Dropped, &mut out.spare_capacity_mut()[..len]);
+    // SAFETY: every element is in one of the parts, and each part was written whole.
+    unsafe { out.set_len(len) };
+    out
+}
+
+/// Raises the row-major `out` by `scale · lhs · rhs`.
+///
+/// # Shapes
+/// `lhs`: `[m, k]` · `rhs`: `[k, n]` · `out`: `[m, n]`
+pub(in crate::ops) fn add_product(lhs: Matrix, rhs: Matrix, scale: f32, out: &mut [f32]) {
+    // SAFETY: the same memory, and what is written to it are values.
+    let out = unsafe { &mut *(std::ptr::from_mut(out) as *mut [MaybeUninit<f32>]) };
+    write(lhs, rhs, scale, Before::Kept, out);
+}
+
 /// What becomes of what lies in the result's place.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(in crate::ops) enum Before {
-    /// It is overwritten.
+enum Before {
+    /// It is overwritten, unread.
     Dropped,
     /// The product is added to it.
     Kept,
 }
 
-/// `out = scale · lhs · rhs`, or is raised by it; `out` is row-major.
-///
-/// # Shapes
-/// `lhs`: `[m, k]` · `rhs`: `[k, n]` · `out`: `[m, n]`
-pub(in crate::ops) fn product(lhs: Matrix, rhs: Matrix, scale: f32, before: Before, out: &mut [f32]) {
+fn write(lhs: Matrix, rhs: Matrix, scale: f32, before: Before, out: &mut [MaybeUninit<f32>]) {
     let (m, k, n) = (lhs.rows, lhs.columns, rhs.columns);
     assert_eq!(k, rhs.rows, "the inner dimensions of a matrix product are alike");
     assert_eq!(out.len(), m * n, "the result of a matrix product has the outer dimensions");
@@ -74,7 +99,7 @@ pub(in crate::ops) fn product(lhs: Matrix, rhs: Matrix, scale: f32, before: Befo
     let side = if is_wide { n } else { m };
     let n_parts = (m * k * n / MIN_PART).clamp(1, tasks::n_cores()).min(side.div_ceil(STEP));
     let length = side.div_ceil(n_parts).next_multiple_of(STEP);
-    let out = Out(out.as_mut_ptr());
+    let out = Out(out.as_mut_ptr().cast());
     let is_kept = before == Before::Kept;
     tasks::for_each_part(side.div_ceil(length), |part| {
         let start = part * length;
@@ -112,7 +137,7 @@ pub(in crate::ops) fn product(lhs: Matrix, rhs: Matrix, scale: f32, before: Befo
 /// The result, of which each part writes its own.
 struct Out(*mut f32);
 
-// SAFETY: see `product`.
+// SAFETY: see `write`.
 unsafe impl Sync for Out {}
 
 impl Out {
@@ -138,9 +163,8 @@ mod tests {
                 } else {
                     Matrix { values: &b, rows: k, columns: n, row_step: n, column_step: 1 }
                 };
-                let mut out = vec![f32::NAN; m * n];
-                product(lhs, rhs, 2.0, Before::Dropped, &mut out);
-                product(lhs, rhs, 1.0, Before::Kept, &mut out);
+                let mut out = product(lhs, rhs, 2.0);
+                add_product(lhs, rhs, 1.0, &mut out);
                 for (i, &found) in out.iter().enumerate() {
                     let at = |l: usize| b[l * rhs.row_step + i % n * rhs.column_step];
                     let expected: f32 = (0..k).map(|l| 3.0 * a[i / n * k + l] * at(l)).sum();
