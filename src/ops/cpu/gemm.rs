@@ -11,6 +11,8 @@ use std::mem::MaybeUninit;
 
 /// Multiply-adds below which handing a part to another core costs more than it saves.
 const MIN_PART: usize = 1 << 21;
+/// Multiply-adds that reading one value counts for.
+const READ: usize = 16;
 /// A part's columns and rows are a multiple of what gemm makes at a time.
 const STEP: usize = 48;
 
@@ -97,7 +99,9 @@ fn write(lhs: Matrix, rhs: Matrix, scale: f32, before: Before, out: &mut [MaybeU
     // The longer side is cut: the other one's factor is read by every core.
     let is_wide = n >= m;
     let side = if is_wide { n } else { m };
-    let n_parts = (m * k * n / MIN_PART).clamp(1, tasks::n_cores()).min(side.div_ceil(STEP));
+    // Reading a value that is in no cache takes as long as some multiply-adds: a single token only reads.
+    let work = m * k * n + READ * k * (m + n);
+    let n_parts = (work / MIN_PART).clamp(1, tasks::n_cores()).min(side.div_ceil(STEP));
     let length = side.div_ceil(n_parts).next_multiple_of(STEP);
     let out = Out(out.as_mut_ptr().cast());
     let is_kept = before == Before::Kept;
