@@ -33,10 +33,10 @@ pub(super) fn n_cores() -> usize {
 }
 
 /// Calls `f(part)` for each part; a single one stays on this thread.
-pub(super) fn for_each_part(n_parts: usize, f: impl Fn(usize) + Sync) {
+pub(super) fn for_each_part(n_parts: usize, f: impl Fn(usize) + Send + Sync) {
     if n_parts <= 1 {
         (0..n_parts).for_each(f);
     } else {
-        (0..n_parts).into_par_iter().with_max_len(1).for_each(|part| f(part));
+        (0..n_parts).into_par_iter().with_max_len(1).for_each(f);
     }
 }

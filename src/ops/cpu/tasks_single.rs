@@ -22,6 +22,6 @@ pub(super) fn n_cores() -> usize {
 }
 
 /// Calls `f(part)` for each part, one after the other.
-pub(super) fn for_each_part(n_parts: usize, f: impl Fn(usize) + Sync) {
+pub(super) fn for_each_part(n_parts: usize, f: impl Fn(usize) + Send + Sync) {
     (0..n_parts).for_each(f);
 }

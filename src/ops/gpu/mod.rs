@@ -47,7 +47,8 @@ fn one_each(client: &Client, n: usize) -> (CubeCount, CubeDim) {
     (calculate_cube_count_elemwise(client, n, units), units)
 }
 
-#[cfg(all(test, feature = "webgpu"))]
+#[cfg(test)]
+#[cfg(feature = "webgpu")]
 mod tests {
     use crate::ops::rotate_half;
     use crate::ops::testing::{assert_close, random};
