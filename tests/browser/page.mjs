@@ -253,26 +253,8 @@ class Opened {
     }
   }
 
-  /**
-   * Draws once whatever a model of random bytes may say. Chromium looks for a rare character's font in another process
-   * and its main thread waits for that, up to 120 ms here at 1 ms of its own work: that is not the page's doing.
-   */
-  async glyphs() {
-    await this.page.evaluate(() => new Promise(drawn => {
-      const line = document.createElement('div');
-      line.className = 'samples';
-      line.style.cssText = 'position: absolute; visibility: hidden';
-      line.innerHTML = '<div class="sample"><p class="prompt"></p><dl><div><dt class="hint"></dt><dd></dd></div></dl></div>';
-      const two = Array.from({ length: 0x800 }, (_, code) => String.fromCharCode(code)).join('') + '\ufffd';
-      for (const name of ['p', 'dt', 'dd']) line.querySelector(name).textContent = two;
-      document.querySelector('main').append(line);
-      requestAnimationFrame(() => setTimeout(() => { line.remove(); drawn(); }));
-    }));
-  }
-
   /** Does the work and returns the main thread's longest task meanwhile, in milliseconds, 0 where all took under 50. */
   async unblocked(work) {
-    await this.glyphs();
     const now = () => this.page.evaluate(() => performance.now());
     const begun = await now();
     await work();

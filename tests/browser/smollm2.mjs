@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import { served, skip } from './page.mjs';
 
 /** LoRA steps on the served reviews, and the same ones by the command line on the CPU; says how they went. */
-export async function trainSmolLm2(opened, steps) {
+export async function trainSmolLm2(opened, steps, settings = {}) {
   const { page, work } = opened;
   const samples = await (await fetch(served('samples/index.json'))).json();
   const [model] = samples.models.filter(sample => sample.name === 'smollm2-135m');
@@ -19,7 +19,7 @@ export async function trainSmolLm2(opened, steps) {
   await page.locator('.choice', { hasText: data.title }).click();
   await page.waitForSelector('#data-card', { timeout: 60_000 });
   await opened.view('Tune');
-  await opened.set({ 'train.max_steps': steps, 'train.batch_size': 1, 'data.max_length': 128, 'train.sample_rows': 0 });
+  await opened.set({ 'train.max_steps': steps, 'train.batch_size': 1, 'data.max_length': 128, ...settings });
   await opened.free();
   await opened.view('Train');
   const begun = performance.now();

@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { cli, filesOf, test } from './page.mjs';
 
 const PROMPT = 'The sky at noon is';
-const STEPS = 24;
+const STEPS = 200;
 
 await test(async opened => {
   const { page, work } = opened;
@@ -50,14 +50,17 @@ await test(async opened => {
   await opened.view('Tune');
   await page.evaluate(() => document.querySelectorAll('main details').forEach(fold => fold.setAttribute('open', '')));
   await see('3-tune-unfolded');
-  await opened.set({ 'train.max_steps': STEPS, 'train.batch_size': 4, 'train.learning_rate': 0.01, 'method.rank': 4 });
+  // No answers on the way: those of a model of random bytes are rare characters, whose fonts Chromium looks for in
+  // another process while the main thread waits, 5 to 30 ms each at 0.5 ms of its own work. What a real model's
+  // answers take is measured with SmolLM2.
+  await opened.set({ 'train.max_steps': STEPS, 'train.batch_size': 4, 'train.learning_rate': 0.01, 'method.rank': 4, 'train.sample_rows': 0 });
   await page.evaluate(() => document.querySelectorAll('main details').forEach(fold => fold.removeAttribute('open')));
   await see('3-tune');
 
   await opened.view('Train');
   const longest = await opened.unblocked(async () => {
     await page.click('#start');
-    await page.waitForFunction(() => /^[3-9] of/.test(document.querySelector('#step').textContent));
+    await page.waitForFunction(() => parseInt(document.querySelector('#step').textContent) >= 3);
     await page.click('#stop');
     await page.click('#resume', { timeout: 60_000 });
     await page.waitForSelector('#start:not(:disabled)', { timeout: 120_000 });
