@@ -118,7 +118,7 @@ impl Linear {
             return self.add_bias(ops::matmul(x, weight.transpose()), pass);
         };
         let is_frozen = pass.tape.is_none() || !param.trainable;
-        if is_frozen && pass.dropout_seed.is_none_or(|_| low_rank.dropout == 0.0) {
+        if is_frozen && low_rank.drop_seed(pass).is_none() {
             let (a, b) = (low_rank.a.on(pass.tape), low_rank.b.on(pass.tape));
             return self.add_bias(ops::low_rank_linear(x, weight, a, b, low_rank.scale as f32), pass);
         }
@@ -167,13 +167,17 @@ impl Linear {
 
 impl LowRank {
     fn forward(&self, x: Tensor<2>, pass: Pass) -> Tensor<2> {
-        let x = match pass.dropout_seed.filter(|_| self.dropout > 0.0) {
-            Some(seed) => drop_elements(x, self.dropout, seed ^ name_hash(&self.a.name)),
+        let x = match self.drop_seed(pass) {
+            Some(seed) => drop_elements(x, self.dropout, seed),
             None => x,
         };
-        let down = ops::matmul(x, self.a.on(pass.tape).transpose()); // [tokens, rank]
-        // Scaling the small factor costs less than scaling the product.
-        ops::matmul(down, self.b.on(pass.tape).transpose().mul_scalar(self.scale))
+        ops::low_rank(x, self.a.on(pass.tape), self.b.on(pass.tape), self.scale as f32)
+    }
+
+    /// Seed of this layer's dropout; `None` drops nothing.
+    fn drop_seed(&self, pass: Pass) -> Option<u64> {
+        let seed = pass.dropout_seed.filter(|_| self.dropout > 0.0)?;
+        Some(seed ^ name_hash(&self.a.name))
     }
 }
 

@@ -26,9 +26,17 @@ pub fn low_rank_linear(x: Tensor<2>, weight: Tensor<2>, a: Tensor<2>, b: Tensor<
 }
 
 fn reference(x: Tensor<2>, weight: Tensor<2>, a: Tensor<2>, b: Tensor<2>, scale: f32) -> Tensor<2> {
-    let down = matmul(x.clone(), a.transpose()); // [tokens, rank]
+    matmul(x.clone(), weight.transpose()) + low_rank(x, a, b, scale)
+}
+
+/// The update alone: `scale · (x·Aᵀ)·Bᵀ`.
+///
+/// # Shapes
+/// As [`low_rank_linear`]'s.
+pub fn low_rank(x: Tensor<2>, a: Tensor<2>, b: Tensor<2>, scale: f32) -> Tensor<2> {
+    let down = matmul(x, a.transpose()); // [tokens, rank]
     // Scaling the small factor costs less than scaling the product.
-    matmul(x, weight.transpose()) + matmul(down, b.transpose().mul_scalar(scale))
+    matmul(down, b.transpose().mul_scalar(scale))
 }
 
 #[backend_extension(Flex, Autodiff)]

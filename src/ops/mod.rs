@@ -22,7 +22,7 @@ pub use activation::{Activation, gated_activation};
 pub use attention::{causal_mask, continuation_mask, masked_softmax};
 pub use cross_entropy::{CrossEntropy, softmax_cross_entropy};
 pub use dropout::{dropout_mask, uniform_noise};
-pub use linear::low_rank_linear;
+pub use linear::{low_rank, low_rank_linear};
 pub use matmul::matmul;
 pub use norm::{layer_norm, rms_norm};
 pub use rate::product_rate;

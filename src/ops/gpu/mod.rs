@@ -15,7 +15,7 @@ mod rope;
 mod softmax;
 
 use burn::backend::DispatchDevice;
-use burn::tensor::{DType, Device, Shape, Tensor};
+use burn::tensor::{DType, Shape, Tensor};
 use burn_cubecl::cubecl::calculate_cube_count_elemwise;
 use burn_cubecl::cubecl::client::Client;
 use burn_cubecl::cubecl::prelude::{CubeCount, CubeDim};
@@ -27,13 +27,10 @@ const UNITS: u32 = 16;
 
 /// Whether these kernels serve this tensor.
 pub(super) fn serves<const D: usize>(x: &Tensor<D>) -> bool {
-    x.dtype() == DType::F32 && serves_device(&x.device())
-}
-
-/// Whether these kernels serve this device.
-pub(super) fn serves_device(device: &Device) -> bool {
-    let device = device.clone().without_autodiff();
-    matches!(device.as_dispatch(), DispatchDevice::Cube(_)) && crate::device::is_software(&device)
+    let device = x.device().without_autodiff();
+    x.dtype() == DType::F32
+        && matches!(device.as_dispatch(), DispatchDevice::Cube(_))
+        && crate::device::is_software(&device)
 }
 
 /// A dense tensor around memory that a kernel is about to fill.
