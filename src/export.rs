@@ -4,6 +4,7 @@ mod probe;
 
 pub use probe::Probe;
 
+use crate::config::WeightFormat;
 use crate::models::{Adapter, CausalLm};
 use crate::protocol::Event;
 use crate::store::model_files::ModelFiles;
@@ -84,7 +85,7 @@ pub async fn export_merged<M: Store, O: Store>(
     // The copy read back takes its place in memory.
     drop(model);
     let written = ModelFiles::open(store, folder).await?;
-    let model = CausalLm::load(&written, &device, events).await?;
+    let model = CausalLm::load(&written, WeightFormat::Auto, &device, events).await?;
     let max_abs_diff = probe.check(&model).await?;
     Ok(ExportReport { max_abs_diff, files, probe })
 }

@@ -12,7 +12,7 @@ pub use live::{Session, Tell, figures, sweep};
 pub use rows::{Checked, DataFile, Prepared, check, prepare};
 pub use template_time::stop_template_clock;
 
-use crate::config::Run;
+use crate::config::{Run, WeightFormat};
 use crate::data::Encoded;
 use crate::data::batches::{BatchPlan, Batches};
 use crate::data::check::Part;
@@ -65,13 +65,14 @@ pub struct Work<'a, 's, M: Store, O: Store> {
 /// An unknown device; files that do not fit the architecture; an adapter of another model.
 pub async fn load_model<S: Store>(
     device: &str,
+    weights: WeightFormat,
     files: &ModelFiles<'_, S>,
     adapter: Option<Adapter>,
     emit: Emit<'_>,
 ) -> Result<CausalLm> {
     let device = device::open(device)?;
     crate::ops::self_test(&device).await?;
-    let mut model = CausalLm::load(files, &device, &mut |event| _ = emit(event)).await?;
+    let mut model = CausalLm::load(files, weights, &device, &mut |event| _ = emit(event)).await?;
     if let Some(adapter) = adapter {
         model.attach_adapter(adapter)?;
     }
@@ -111,7 +112,7 @@ async fn train_with<M: Store, O: Store>(
     }
     emit(Event::Estimate(Box::new(foresee(run, files, &rows).await?)));
     let is_continued = adapter.is_some();
-    let mut model = load_model(&run.device, files, adapter, emit).await?;
+    let mut model = load_model(&run.device, run.weight_format(), files, adapter, emit).await?;
     if !is_continued {
         model.attach(&run.method, run.seed)?;
     }

@@ -12,6 +12,7 @@ const SETTINGS: &[&str] = &[
     "model",
     "adapter",
     "device",
+    "weights",
     "data.path",
     "data.shape",
     "data.max_length",
@@ -51,7 +52,7 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
         if stop::requested() { Control::Stop } else { Control::Continue }
     };
     let report = native::block_on(async {
-        let model = session::load_model(&run.device, &files, adapter, &mut emit).await?;
+        let model = session::load_model(&run.device, run.weights, &files, adapter, &mut emit).await?;
         session::evaluate(model, &run, &tokenizer, &file, &mut emit).await
     });
     progress.finish();

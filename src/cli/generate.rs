@@ -11,7 +11,7 @@ use attune::{Error, Result, device, native, session};
 use clap::{Arg, ArgMatches, Command};
 use std::io::Write;
 
-const SETTINGS: &[&str] = &["model", "adapter", "device", "seed"];
+const SETTINGS: &[&str] = &["model", "adapter", "device", "weights", "seed"];
 
 /// Where the settings of sampling would stand in a run file.
 const SECTION: &str = "generate";
@@ -65,7 +65,7 @@ impl Speaker {
             progress.event(&event);
             Control::Continue
         };
-        let model = native::block_on(session::load_model(&run.device, &files, adapter, &mut emit))?;
+        let model = native::block_on(session::load_model(&run.device, run.weights, &files, adapter, &mut emit))?;
         progress.finish();
         stop::listen(on_stop)?;
         Ok(Self { model, tokenizer, config, seed: run.seed })

@@ -145,6 +145,22 @@ settings! {
     }
 }
 
+/// How a model's frozen matrices lie in memory. Full tuning needs [`Self::Auto`] or [`Self::F32`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WeightFormat {
+    /// [`Self::Stored`] on the CPU, [`Self::F32`] on a GPU and in full tuning.
+    Auto,
+    /// Four bytes a value.
+    F32,
+    /// As the file has them: BF16 and GGUF's quantised types keep their size and their values.
+    Stored,
+    /// Linear layers in eight bits at most, everything else as stored.
+    Q8,
+    /// Linear layers in four bits, everything else as stored.
+    Q4,
+}
+
 /// Learning-rate schedules of transformers' `get_scheduler`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -190,6 +206,8 @@ settings! {
         out: String = "runs/latest".into(),
         /// auto, cpu, vulkan, metal, cuda or webgpu, with an index where there are several: cuda:1.
         device: String = "auto".into(),
+        /// How frozen weights lie in memory: auto (as stored on the CPU, f32 on a GPU), f32, stored, q8, q4 (QLoRA, 2305.14314).
+        weights: WeightFormat = WeightFormat::Auto; Look::of(Group::Method).called("Frozen weights"),
         /// Seed of initialisation, shuffling, splitting, dropout and sampling.
         seed: u64 = 42; Look::of(Schedule),
     }

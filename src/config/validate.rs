@@ -1,6 +1,7 @@
 //! Ranges that the types do not state, part by part; the training loop checks its own.
 
-use super::{DataConfig, Run};
+use super::{DataConfig, Run, WeightFormat};
+use crate::methods::MethodConfig;
 use crate::{Error, Result};
 
 impl DataConfig {
@@ -41,14 +42,25 @@ impl Run {
                 Err(one) => problems.push(one),
             }
         }
+        let is_full = matches!(self.method, MethodConfig::Full(_));
+        if is_full && !matches!(self.weights, WeightFormat::Auto | WeightFormat::F32) {
+            problems.push(Error::input("weights", "few bits a value", "auto or f32: full tuning trains every weight"));
+        }
         Error::all(problems)
+    }
+
+    /// How the weights are held: full tuning needs them in floating point.
+    pub fn weight_format(&self) -> WeightFormat {
+        match self.method {
+            MethodConfig::Full(_) => WeightFormat::F32,
+            MethodConfig::Lora(_) => self.weights,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::methods::MethodConfig;
 
     #[test]
     fn defaults_are_in_range_once_there_are_model_and_data() {

@@ -3,6 +3,7 @@
 use super::decoder::CausalLm;
 use super::layers::{Embedding, Linear, LowRank};
 use super::params::{AnyTensor, NamedTensors, Param, ParamMut};
+use super::weight::Weight;
 use crate::methods::{LoraConfig, MethodConfig, TargetModules, is_or_ends_in, shortest_names};
 use crate::store::HostTensor;
 use crate::{Error, Result};
@@ -26,8 +27,12 @@ impl CausalLm {
     pub fn attach(&mut self, method: &MethodConfig, seed: u64) -> Result<()> {
         match method {
             MethodConfig::Full(_) => {
-                self.params_mut().iter_mut().for_each(|p| p.set_trainable(true));
-                Ok(())
+                let packed = self.params_mut().into_iter().find_map(|mut param| {
+                    (!param.set_trainable(true)).then(|| param.name().to_string())
+                });
+                packed.map_or(Ok(()), |name| {
+                    Err(Error::Internal(format!("{name} is packed, and full tuning trains every weight")))
+                })
             }
             MethodConfig::Lora(config) => self.attach_lora(config, seed),
         }
@@ -78,7 +83,7 @@ impl CausalLm {
     fn attach_copy(&mut self, module: &str) -> Result<()> {
         if self.head.is_none() && [HEAD, &self.embed.name].iter().any(|name| is_or_ends_in(name, module)) {
             // As in PEFT, a copy of one of two tied matrices leaves the other as it was.
-            let weight = Param::new(format!("{HEAD}.weight"), self.embed.weight.value.clone());
+            let weight = self.embed.weight.clone().renamed(format!("{HEAD}.weight"));
             let name = HEAD.to_string();
             self.head = Some(Linear {
                 name,
@@ -90,10 +95,10 @@ impl CausalLm {
             });
         }
         let mut reached = false;
-        let mut fill = |name: &str, weight: &Param<2>, copy: &mut Option<Param<2>>| {
+        let mut fill = |name: &str, weight: &Weight, copy: &mut Option<Param<2>>| {
             if is_or_ends_in(name, module) {
                 let key = format!("{PEFT_PREFIX}{name}.weight");
-                *copy = Some(Param { name: key, value: weight.value.clone(), trainable: true });
+                *copy = Some(Param { name: key, value: weight.dense(), trainable: true });
                 reached = true;
             }
         };
@@ -126,7 +131,7 @@ impl CausalLm {
         let device = self.device.clone();
         let mut errors = Vec::new();
         for mut param in self.params_mut().into_iter().filter(ParamMut::trainable) {
-            let expected = format!("shape {:?}", param.value().shape());
+            let expected = format!("shape {:?}", param.shape());
             match tensors.shift_remove(param.name()) {
                 None => {
                     errors.push(Error::input(format!("adapter tensor {}", param.name()), "missing", expected))
@@ -171,7 +176,7 @@ impl CausalLm {
     /// Freezes everything, adapters included: for evaluation and generation nothing is tracked anyway, and
     /// a frozen adapter can be the base of another run.
     pub fn freeze(&mut self) {
-        self.params_mut().iter_mut().for_each(|p| p.set_trainable(false));
+        self.params_mut().iter_mut().for_each(|p| _ = p.set_trainable(false));
     }
 }
 
@@ -196,7 +201,7 @@ impl Linear {
 
 fn fresh_low_rank(linear: &Linear, config: &LoraConfig, seed: u64) -> LowRank {
     let [d_in, d_out] = linear.d_in_out();
-    let device = linear.weight.value.device();
+    let device = linear.weight.device();
     let param = |part: &str, value| Param {
         name: format!("{PEFT_PREFIX}{}.{part}.weight", linear.name),
         value,

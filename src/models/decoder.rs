@@ -6,7 +6,8 @@ use super::layers::{Embedding, Linear, Norm, Pass};
 use super::params::{NamedTensors, ParamMut};
 use super::spec::Spec;
 use crate::data::Batch;
-use crate::{Error, Result, ops};
+use crate::ops::{self, WeightMatrix};
+use crate::{Error, Result};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde_json::Value;
 
@@ -166,7 +167,7 @@ impl CausalLm {
     }
 
     /// The matrix that maps normalised states to logits, `[vocab, hidden]`.
-    pub fn head_weight(&self, pass: Pass) -> Tensor<2> {
+    pub fn head_weight(&self, pass: Pass) -> WeightMatrix {
         match &self.head {
             Some(head) => head.effective_weight(pass),
             None => self.embed.table(pass),
@@ -181,7 +182,7 @@ impl CausalLm {
     /// Logits of every token, `[batch · seq, vocab]`.
     pub fn logits(&self, batch: &Batch, pass: Pass) -> Result<Tensor<2>> {
         let x = self.stream(&self.context(batch)?, pass);
-        Ok(ops::matmul(self.norm.forward(x, pass), self.head_weight(pass).transpose()))
+        Ok(self.head_weight(pass).times_turned(self.norm.forward(x, pass)))
     }
 
     /// An empty cache.
@@ -198,7 +199,7 @@ impl CausalLm {
         }
         cache.n_tokens += ids.len();
         let last = x.narrow(0, ids.len() - 1, 1);
-        Ok(ops::matmul(self.norm.forward(last, pass), self.head_weight(pass).transpose()))
+        Ok(self.head_weight(pass).times_turned(self.norm.forward(last, pass)))
     }
 
     /// Every linear layer, the output head last.
@@ -232,7 +233,7 @@ impl CausalLm {
         let mut next = self.clone();
         for mut param in next.params_mut().into_iter().filter(ParamMut::trainable) {
             let name = param.name().to_string();
-            let expected = format!("shape {:?}", param.value().shape());
+            let expected = format!("shape {:?}", param.shape());
             match values.shift_remove(&name) {
                 None => errors.push(Error::input(name, "missing", expected)),
                 Some(value) => {
@@ -255,7 +256,7 @@ impl CausalLm {
 
     /// Parameters in all, adapters included.
     pub fn total_params(&self) -> usize {
-        self.clone().params_mut().iter().map(|p| p.value().numel()).sum()
+        self.clone().params_mut().iter().map(|p| p.shape().iter().product::<usize>()).sum()
     }
 
     /// Parameters that training changes.

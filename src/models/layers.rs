@@ -1,7 +1,8 @@
 //! The layers every decoder is built from, with the slots that methods fill.
 
 use super::params::{Param, ParamMut, Tape};
-use crate::ops;
+use super::weight::Weight;
+use crate::ops::{self, WeightMatrix};
 use burn::tensor::{Int, Tensor, TensorData};
 
 /// How one forward pass is made.
@@ -71,7 +72,7 @@ pub struct Linear {
     /// Dotted module name, as methods address it.
     pub name: String,
     /// The base weight.
-    pub weight: Param<2>,
+    pub weight: Weight,
     /// The bias, where the layer has one.
     pub bias: Option<Param<1>>,
     /// Axes of `weight`.
@@ -98,7 +99,7 @@ pub struct LowRank {
 impl Linear {
     /// `[d_in, d_out]` of the map.
     pub fn d_in_out(&self) -> [usize; 2] {
-        let [rows, columns] = self.weight.value.dims();
+        let [rows, columns] = self.weight.dims();
         match self.orientation {
             Orientation::OutIn => [columns, rows],
             Orientation::InOut => [rows, columns],
@@ -108,22 +109,39 @@ impl Linear {
     /// # Shapes
     /// `x`: `[tokens, d_in]` · result: `[tokens, d_out]`
     pub fn forward(&self, x: Tensor<2>, pass: Pass) -> Tensor<2> {
-        let tuned = pass.adapters == Adapters::On;
-        let param = self.copy.as_ref().filter(|_| tuned).unwrap_or(&self.weight);
-        let weight = match self.orientation {
-            Orientation::OutIn => param.on(pass.tape),
-            Orientation::InOut => param.on(pass.tape).transpose(),
-        }; // [d_out, d_in]
-        let Some(low_rank) = self.low_rank.as_ref().filter(|_| tuned) else {
-            return self.add_bias(ops::matmul(x, weight.transpose()), pass);
+        let weight = self.base(pass);
+        let Some(low_rank) = self.low_rank.as_ref().filter(|_| pass.adapters == Adapters::On) else {
+            return self.add_bias(self.times(&weight, x), pass);
         };
-        let is_frozen = pass.tape.is_none() || !param.trainable;
-        if is_frozen && low_rank.drop_seed(pass).is_none() {
+        let weight = match (self.orientation, weight) {
+            (Orientation::OutIn, weight) => Some(weight),
+            (Orientation::InOut, WeightMatrix::Dense(weight)) => {
+                Some(WeightMatrix::Dense(weight.transpose()))
+            }
+            (Orientation::InOut, WeightMatrix::Packed(_)) => None,
+        };
+        if let Some(weight) = weight.filter(|weight| !weight.is_tracked() && low_rank.drop_seed(pass).is_none()) {
             let (a, b) = (low_rank.a.on(pass.tape), low_rank.b.on(pass.tape));
-            return self.add_bias(ops::low_rank_linear(x, weight, a, b, low_rank.scale as f32), pass);
+            return self.add_bias(ops::low_rank_linear(x, &weight, a, b, low_rank.scale as f32), pass);
         }
-        let y = self.add_bias(ops::matmul(x.clone(), weight.transpose()), pass);
+        let y = self.add_bias(self.times(&self.base(pass), x.clone()), pass);
         y + low_rank.forward(x, pass)
+    }
+
+    /// The base weight, or its trained copy, in its stored orientation.
+    fn base(&self, pass: Pass) -> WeightMatrix {
+        match self.copy.as_ref().filter(|_| pass.adapters == Adapters::On) {
+            Some(copy) => WeightMatrix::Dense(copy.on(pass.tape)),
+            None => self.weight.on(pass.tape),
+        }
+    }
+
+    /// `x` through a matrix in this layer's orientation.
+    fn times(&self, weight: &WeightMatrix, x: Tensor<2>) -> Tensor<2> {
+        match self.orientation {
+            Orientation::OutIn => weight.times_turned(x),
+            Orientation::InOut => weight.times(x),
+        }
     }
 
     fn add_bias(&self, y: Tensor<2>, pass: Pass) -> Tensor<2> {
@@ -135,26 +153,26 @@ impl Linear {
 
     /// The base weight with everything attached folded in, in its stored orientation.
     pub fn merged_weight(&self) -> Tensor<2> {
-        self.effective_weight(Pass::INFERENCE)
+        self.effective_weight(Pass::INFERENCE).dense()
     }
 
     /// The one matrix this pass multiplies by, in its stored orientation.
-    pub fn effective_weight(&self, pass: Pass) -> Tensor<2> {
-        let tuned = pass.adapters == Adapters::On;
-        let weight = self.copy.as_ref().filter(|_| tuned).unwrap_or(&self.weight).on(pass.tape);
-        let Some(low_rank) = self.low_rank.as_ref().filter(|_| tuned) else { return weight };
+    pub fn effective_weight(&self, pass: Pass) -> WeightMatrix {
+        let weight = self.base(pass);
+        let low_rank = self.low_rank.as_ref().filter(|_| pass.adapters == Adapters::On);
+        let Some(low_rank) = low_rank else { return weight };
         let update =
             ops::matmul(low_rank.b.on(pass.tape), low_rank.a.on(pass.tape)).mul_scalar(low_rank.scale); // [d_out, d_in]
-        weight
-            + match self.orientation {
-                Orientation::OutIn => update,
-                Orientation::InOut => update.transpose(),
-            }
+        let update = match self.orientation {
+            Orientation::OutIn => update,
+            Orientation::InOut => update.transpose(),
+        };
+        WeightMatrix::Dense(weight.dense() + update)
     }
 
     /// Every parameter, in saving order.
     pub fn params_mut(&mut self) -> Vec<ParamMut<'_>> {
-        let mut params = vec![ParamMut::Matrix(&mut self.weight)];
+        let mut params = vec![self.weight.param_mut()];
         params.extend(self.bias.as_mut().map(ParamMut::Vector));
         params.extend(self.copy.as_mut().map(ParamMut::Matrix));
         if let Some(low_rank) = &mut self.low_rank {
@@ -252,7 +270,7 @@ pub struct Embedding {
     /// Dotted module name.
     pub name: String,
     /// `[entries, d]`
-    pub weight: Param<2>,
+    pub weight: Weight,
     /// Trained copy that takes its place (PEFT's `modules_to_save`).
     pub copy: Option<Param<2>>,
 }
@@ -261,18 +279,20 @@ impl Embedding {
     /// # Shapes
     /// `ids`: `[tokens]` · result: `[tokens, d]`
     pub fn forward(&self, ids: Tensor<1, Int>, pass: Pass) -> Tensor<2> {
-        self.table(pass).select(0, ids)
+        self.table(pass).rows(ids)
     }
 
     /// The table that takes part in this pass.
-    pub fn table(&self, pass: Pass) -> Tensor<2> {
-        let tuned = pass.adapters == Adapters::On;
-        self.copy.as_ref().filter(|_| tuned).unwrap_or(&self.weight).on(pass.tape)
+    pub fn table(&self, pass: Pass) -> WeightMatrix {
+        match self.copy.as_ref().filter(|_| pass.adapters == Adapters::On) {
+            Some(copy) => WeightMatrix::Dense(copy.on(pass.tape)),
+            None => self.weight.on(pass.tape),
+        }
     }
 
     /// Every parameter, in saving order.
     pub fn params_mut(&mut self) -> Vec<ParamMut<'_>> {
-        let mut params = vec![ParamMut::Matrix(&mut self.weight)];
+        let mut params = vec![self.weight.param_mut()];
         params.extend(self.copy.as_mut().map(ParamMut::Matrix));
         params
     }

@@ -3,10 +3,14 @@
 use super::block::{Attention, Block, Mlp, Qkv};
 use super::decoder::CausalLm;
 use super::layers::{Embedding, Linear, Norm, NormKind, Orientation};
+use super::attach::HEAD;
 use super::params::Param;
 use super::spec::Spec;
+use super::weight::{PackedParam, Weight};
+use crate::config::WeightFormat;
+use crate::ops::{self, Packed};
 use crate::protocol::Event;
-use crate::store::{HostTensor, Store, model_files::ModelFiles, shortened};
+use crate::store::{HostPacked, HostTensor, Store, model_files::ModelFiles, shortened};
 use crate::{Error, Result};
 use burn::tensor::{Device, Tensor, TensorData};
 use std::collections::HashSet;
@@ -17,11 +21,12 @@ impl CausalLm {
     /// Every missing tensor and every wrong shape is found from the headers, before a value is read.
     pub async fn load<S: Store>(
         files: &ModelFiles<'_, S>,
+        weights: WeightFormat,
         device: &Device,
         events: &mut dyn FnMut(Event),
     ) -> Result<Self> {
         let spec = Spec::from_config(files.config())?;
-        let mut check = Loader::new(files, device, events, Step::Check);
+        let mut check = Loader::new(files, weights, device, events, Step::Check);
         check.model(&spec).await?;
         let (errors, total) = (std::mem::take(&mut check.errors), check.done);
         Error::all(errors)?;
@@ -29,7 +34,7 @@ impl CausalLm {
         if let Some(message) = unused_tensors(files, &used, &spec) {
             events(Event::Note { message });
         }
-        let mut read = Loader::new(files, device, events, Step::Read { total });
+        let mut read = Loader::new(files, weights, device, events, Step::Read { total });
         read.model(&spec).await
     }
 }
@@ -74,8 +79,16 @@ enum Step {
     Read { total: u64 },
 }
 
+/// Whether a matrix may lose what does not fit into few bits.
+#[derive(Clone, Copy, PartialEq)]
+enum Rounding {
+    Allowed,
+    Never,
+}
+
 struct Loader<'a, 's, S: Store> {
     files: &'a ModelFiles<'s, S>,
+    weights: WeightFormat,
     device: &'a Device,
     events: &'a mut dyn FnMut(Event),
     step: Step,
@@ -88,11 +101,18 @@ struct Loader<'a, 's, S: Store> {
 impl<'a, 's, S: Store> Loader<'a, 's, S> {
     fn new(
         files: &'a ModelFiles<'s, S>,
+        weights: WeightFormat,
         device: &'a Device,
         events: &'a mut dyn FnMut(Event),
         step: Step,
     ) -> Self {
-        Self { files, device, events, step, errors: Vec::new(), used: HashSet::new(), done: 0 }
+        // What is best depends on where it is computed with.
+        let weights = match weights {
+            WeightFormat::Auto if ops::is_cpu(device) => WeightFormat::Stored,
+            WeightFormat::Auto => WeightFormat::F32,
+            chosen => chosen,
+        };
+        Self { files, weights, device, events, step, errors: Vec::new(), used: HashSet::new(), done: 0 }
     }
 
     async fn model(&mut self, spec: &Spec) -> Result<CausalLm> {
@@ -189,7 +209,9 @@ impl<'a, 's, S: Store> Loader<'a, 's, S> {
     }
 
     async fn embedding(&mut self, name: &str, entries: usize, spec: &Spec) -> Result<Embedding> {
-        let weight = self.matrix(&format!("{name}.weight"), [entries, spec.hidden_size]).await?;
+        // Only the maps between are rounded, as in QLoRA.
+        let weight =
+            self.matrix(&format!("{name}.weight"), [entries, spec.hidden_size], Rounding::Never).await?;
         Ok(Embedding { name: name.to_string(), weight, copy: None })
     }
 
@@ -204,7 +226,8 @@ impl<'a, 's, S: Store> Loader<'a, 's, S> {
             Orientation::OutIn => [d_out, d_in],
             Orientation::InOut => [d_in, d_out],
         };
-        let weight = self.matrix(&format!("{name}.weight"), shape).await?;
+        let rounding = if name == HEAD { Rounding::Never } else { Rounding::Allowed };
+        let weight = self.matrix(&format!("{name}.weight"), shape, rounding).await?;
         let bias = if biased { Some(self.vector(&format!("{name}.bias"), d_out).await?) } else { None };
         Ok(Linear { name: name.to_string(), weight, bias, orientation, low_rank: None, copy: None })
     }
@@ -218,20 +241,50 @@ impl<'a, 's, S: Store> Loader<'a, 's, S> {
         Ok(Norm { kind, weight, bias })
     }
 
-    async fn matrix(&mut self, name: &str, shape: [usize; 2]) -> Result<Param<2>> {
-        let value = match self.read(name, &shape).await? {
-            Some(host) => Tensor::from_data(TensorData::new(host.values, shape), self.device),
-            None => Tensor::empty([1, 1], self.device),
+    async fn matrix(&mut self, name: &str, shape: [usize; 2], rounding: Rounding) -> Result<Weight> {
+        let plain = |value| Weight::Plain(Param::new(name, value));
+        let packed = |host, device: &Device| {
+            Weight::Packed(PackedParam { name: name.to_string(), value: Packed::from_host(host, device) })
         };
-        Ok(Param::new(name, value))
+        let Some(total) = self.announced(name, &shape) else {
+            return Ok(plain(Tensor::empty([1, 1], self.device)));
+        };
+        let stored = match self.weights {
+            WeightFormat::F32 => None,
+            _ => self.files.packed(name).await?,
+        };
+        // What is stored in as few bits is not rounded again.
+        let bits = match (self.weights, rounding) {
+            (WeightFormat::Q8, Rounding::Allowed) => 8,
+            (WeightFormat::Q4, Rounding::Allowed) => 4,
+            _ => 16,
+        };
+        let weight = match stored.filter(|stored| stored.form.bits() <= bits) {
+            Some(stored) => packed(stored, self.device),
+            None => {
+                let HostTensor { values, .. } = self.files.tensor(name).await?;
+                let rounded = match bits {
+                    4 => HostPacked::four(&values, shape),
+                    8 => HostPacked::eight(&values, shape),
+                    _ => None,
+                };
+                match rounded {
+                    Some(rounded) => packed(rounded, self.device),
+                    None => plain(Tensor::from_data(TensorData::new(values, shape), self.device)),
+                }
+            }
+        };
+        self.report(total);
+        Ok(weight)
     }
 
     async fn vector(&mut self, name: &str, d: usize) -> Result<Param<1>> {
-        let value = match self.read(name, &[d]).await? {
-            Some(host) => Tensor::from_data(TensorData::new(host.values, [d]), self.device),
-            None => Tensor::empty([1], self.device),
+        let Some(total) = self.announced(name, &[d]) else {
+            return Ok(Param::new(name, Tensor::empty([1], self.device)));
         };
-        Ok(Param::new(name, value))
+        let host = self.files.tensor(name).await?;
+        self.report(total);
+        Ok(Param::new(name, Tensor::from_data(TensorData::new(host.values, [d]), self.device)))
     }
 
     fn fault(&mut self, error: Error) {
@@ -241,11 +294,11 @@ impl<'a, 's, S: Store> Loader<'a, 's, S> {
         }
     }
 
-    /// The tensor, or `None` while checking.
-    async fn read(&mut self, name: &str, shape: &[usize]) -> Result<Option<HostTensor>> {
+    /// Checks what the header says of a tensor; the number of bytes in all where it is to be read now.
+    fn announced(&mut self, name: &str, shape: &[usize]) -> Option<u64> {
         let Some(info) = self.files.info(name) else {
             self.fault(Error::input(name, "no such tensor in the model's files", format!("shape {shape:?}")));
-            return Ok(None);
+            return None;
         };
         if info.shape != shape {
             self.fault(Error::input(
@@ -253,18 +306,22 @@ impl<'a, 's, S: Store> Loader<'a, 's, S> {
                 format!("shape {:?}", info.shape),
                 format!("shape {shape:?} as config.json states"),
             ));
-            return Ok(None);
+            return None;
         }
         if info.stored.is_integer() {
             let found = format!("stored as {}", info.stored.name());
             self.fault(Error::input(name, found, "weights in F32, F16 or BF16, or a GGUF file"));
-            return Ok(None);
+            return None;
         }
         self.used.insert(name.to_owned());
         self.done += info.n_bytes;
-        let Step::Read { total } = self.step else { return Ok(None) };
-        let host = self.files.tensor(name).await?;
+        match self.step {
+            Step::Check => None,
+            Step::Read { total } => Some(total),
+        }
+    }
+
+    fn report(&mut self, total: u64) {
         (self.events)(Event::Progress { task: "loading model".into(), done: self.done, total });
-        Ok(Some(host))
     }
 }

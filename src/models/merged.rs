@@ -2,7 +2,8 @@
 
 use super::decoder::CausalLm;
 use super::layers::{Embedding, Linear, Pass};
-use super::params::AnyTensor;
+use super::params::{AnyTensor, ParamMut};
+use crate::ops::Packed;
 use indexmap::IndexMap;
 
 /// A weight of the merged model. It is computed when asked for, so that only one exists at a time.
@@ -15,6 +16,7 @@ pub struct MergedWeight {
 #[derive(Clone, Debug)]
 enum Source {
     Plain(Box<AnyTensor>),
+    Packed(Box<Packed>),
     Linear(Box<Linear>),
     Table(Box<Embedding>),
 }
@@ -29,8 +31,9 @@ impl MergedWeight {
     pub fn value(&self) -> AnyTensor {
         match &self.source {
             Source::Plain(value) => value.as_ref().clone(),
+            Source::Packed(value) => AnyTensor::Matrix(value.to_dense()),
             Source::Linear(linear) => AnyTensor::Matrix(linear.merged_weight()),
-            Source::Table(embedding) => AnyTensor::Matrix(embedding.table(Pass::INFERENCE)),
+            Source::Table(embedding) => AnyTensor::Matrix(embedding.table(Pass::INFERENCE).dense()),
         }
     }
 }
@@ -44,17 +47,17 @@ impl CausalLm {
         let adapter = self.adapter_tensors();
         let mut weights: IndexMap<String, MergedWeight> = IndexMap::new();
         for param in handles.params_mut().into_iter().filter(|p| !adapter.contains_key(p.name())) {
-            let value = param.value();
-            weights.insert(
-                param.name().to_string(),
-                MergedWeight { shape: value.shape(), source: Source::Plain(Box::new(value)) },
-            );
+            let source = match &param {
+                ParamMut::Packed(packed) => Source::Packed(Box::new(packed.value.clone())),
+                ParamMut::Vector(_) | ParamMut::Matrix(_) => Source::Plain(Box::new(param.value())),
+            };
+            weights.insert(param.name().to_string(), MergedWeight { shape: param.shape(), source });
         }
         let tables = std::iter::once(&self.embed).chain(self.positions.as_ref());
-        let tables = tables.map(|table| (table.weight.name.clone(), Source::Table(Box::new(table.clone()))));
+        let tables = tables.map(|table| (table.weight.name().to_string(), Source::Table(Box::new(table.clone()))));
         let linears = handles.linears_mut().into_iter();
         let linears =
-            linears.map(|linear| (linear.weight.name.clone(), Source::Linear(Box::new(linear.clone()))));
+            linears.map(|linear| (linear.weight.name().to_string(), Source::Linear(Box::new(linear.clone()))));
         for (name, source) in tables.chain(linears) {
             if let Some(weight) = weights.get_mut(&name) {
                 weight.source = source;

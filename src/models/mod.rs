@@ -21,6 +21,7 @@ mod params;
 mod qwen;
 mod rope;
 mod spec;
+mod weight;
 
 pub use adapter::{ADAPTER_CONFIG, ADAPTER_MODEL, Adapter};
 pub use attach::Attached;
@@ -32,4 +33,5 @@ pub use host::{read_scalars, read_vector};
 pub use layers::{Adapters, EmbeddingNoise, Linear, LowRank, NormKind, Pass};
 pub use merged::MergedWeight;
 pub use params::{AnyTensor, NamedTensors, Param, ParamMut, Tape, add_all};
+pub use weight::{PackedParam, Weight};
 pub use spec::{SUPPORTED, Spec, is_known_architecture};

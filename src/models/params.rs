@@ -1,5 +1,6 @@
 //! Parameters, and the values and gradients of the trainable ones by name.
 
+use super::weight::PackedParam;
 use burn::tensor::{Gradients, Tensor};
 use indexmap::IndexMap;
 use std::cell::RefCell;
@@ -144,6 +145,8 @@ pub enum ParamMut<'a> {
     Vector(&'a mut Param<1>),
     /// Rank 2.
     Matrix(&'a mut Param<2>),
+    /// Rank 2, frozen, in few bits a value.
+    Packed(&'a mut PackedParam),
 }
 
 impl ParamMut<'_> {
@@ -152,6 +155,7 @@ impl ParamMut<'_> {
         match self {
             Self::Vector(p) => &p.name,
             Self::Matrix(p) => &p.name,
+            Self::Packed(p) => &p.name,
         }
     }
 
@@ -160,22 +164,36 @@ impl ParamMut<'_> {
         match self {
             Self::Vector(p) => p.trainable,
             Self::Matrix(p) => p.trainable,
+            Self::Packed(_) => false,
         }
     }
 
-    /// Sets whether training changes it.
-    pub fn set_trainable(&mut self, trainable: bool) {
+    /// Dimensions, slowest first.
+    pub fn shape(&self) -> Vec<usize> {
+        match self {
+            Self::Vector(p) => p.value.dims().to_vec(),
+            Self::Matrix(p) => p.value.dims().to_vec(),
+            Self::Packed(p) => p.value.dims().to_vec(),
+        }
+    }
+
+    /// Sets whether training changes it; false, and no change, where it cannot be trained.
+    #[must_use]
+    pub fn set_trainable(&mut self, trainable: bool) -> bool {
         match self {
             Self::Vector(p) => p.trainable = trainable,
             Self::Matrix(p) => p.trainable = trainable,
+            Self::Packed(_) => return !trainable,
         }
+        true
     }
 
-    /// Its value.
+    /// Its value, unpacked where it is packed.
     pub fn value(&self) -> AnyTensor {
         match self {
             Self::Vector(p) => AnyTensor::Vector(p.value.clone()),
             Self::Matrix(p) => AnyTensor::Matrix(p.value.clone()),
+            Self::Packed(p) => AnyTensor::Matrix(p.value.to_dense()),
         }
     }
 

@@ -5,7 +5,7 @@
 use super::{EvalOutput, LossOutput, Trainee};
 use crate::data::Batch;
 use crate::models::{Adapters, CausalLm, Context, EmbeddingNoise, NamedTensors, Pass, Tape, add_all};
-use crate::ops::{self, CrossEntropy};
+use crate::ops::{self, CrossEntropy, WeightMatrix};
 use crate::{Error, Result};
 use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
 
@@ -89,7 +89,7 @@ pub fn evaluate(model: &CausalLm, batch: &Batch, answer_ids: Option<&[u32]>) -> 
     let answers = answer_ids.map(|ids| {
         let ids = indices(ids.iter().map(|&id| id as i32).collect(), model.device());
         let first = indices(first_of_each_sequence(batch), model.device());
-        let logits = ops::matmul(normed.select(0, first), weight.select(0, ids).transpose()); // [batch, answers]
+        let logits = ops::matmul(normed.select(0, first), weight.rows(ids).transpose()); // [batch, answers]
         logits.argmax(1).squeeze_dim(1)
     });
     Ok(EvalOutput { nll_sum: head.loss, n_correct: head.correct, answers })
@@ -164,7 +164,7 @@ struct HeadLoss {
 /// the same pass: the logits of the whole batch never exist at once (as Liger Kernel, 2410.10989).
 fn head_loss(
     states: &Tensor<2>,
-    weight: &Tensor<2>,
+    weight: &WeightMatrix,
     targets: &Targets,
     label_smoothing: f64,
     wanted: HeadGrads,
@@ -176,7 +176,7 @@ fn head_loss(
     for start in (0..targets.len).step_by(CHUNK) {
         let n = CHUNK.min(targets.len - start);
         let rows = states.clone().narrow(0, start, n); // [n, hidden]
-        let logits = ops::matmul(rows.clone(), weight.clone().transpose()); // [n, vocab]
+        let logits = weight.times_turned(rows.clone()); // [n, vocab]
         let (ids, weights) =
             (targets.ids.clone().narrow(0, start, n), targets.weights.clone().narrow(0, start, n));
         let CrossEntropy { loss: part, correct: hits, grad } =
@@ -191,7 +191,7 @@ fn head_loss(
             });
         }
         if wanted != HeadGrads::None {
-            state_grads.push(ops::matmul(grad, weight.clone()));
+            state_grads.push(weight.times(grad));
         }
     }
     let states = (!state_grads.is_empty()).then(|| Tensor::cat(state_grads, 0));
@@ -258,7 +258,7 @@ impl Step<'_> {
         let pass = self.pass(Some(tape));
         let states = self.model.norm_rows(stream.select(0, self.targets.rows.clone()), pass);
         let weight = self.model.head_weight(pass);
-        let wanted = if weight.is_autodiff() { HeadGrads::StatesAndWeight } else { HeadGrads::States };
+        let wanted = if weight.is_tracked() { HeadGrads::StatesAndWeight } else { HeadGrads::States };
         let head = head_loss(
             &states.clone().inner(),
             &weight.clone().inner(),
@@ -269,7 +269,7 @@ impl Step<'_> {
         // A sum whose gradients are those of the loss hands them to the graph.
         let mut surrogate =
             (states.clone() * head.states.unwrap_or_else(|| states.inner().zeros_like())).sum();
-        if let Some(gradient) = head.weight {
+        if let (Some(gradient), WeightMatrix::Dense(weight)) = (head.weight, weight) {
             surrogate = surrogate + (weight * gradient).sum();
         }
         (head.loss, surrogate.backward())

@@ -1,32 +1,75 @@
 //! A frozen linear layer with a low-rank update.
 
 use super::cpu::gemm::{Matrix, add_product, product};
+use super::cpu::packed::Way;
 use super::cpu::tensor;
-use super::matmul;
+use super::packed::{PackedParts, product_on_cpu};
+use super::{Packed, matmul};
 use burn::backend::autodiff::{
     checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
     grads::Gradients,
     ops::{Backward, Ops, OpsKind},
 };
 use burn::backend::flex::FlexTensor;
-use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension, tensor::FloatTensor};
+use burn::backend::{
+    Autodiff, Backend, Dispatch, ExtensionType, Flex, backend_extension, tensor::FloatTensor,
+};
 use burn::tensor::{DType, Shape, Tensor};
+
+/// A matrix `[d_out, d_in]` as it lies in memory.
+#[derive(Clone, Debug)]
+pub enum WeightMatrix {
+    /// Floating point.
+    Dense(Tensor<2>),
+    /// Few bits a value.
+    Packed(Packed),
+}
+
+impl WeightMatrix {
+    /// `x·Wᵀ`
+    ///
+    /// # Shapes
+    /// `x`: `[n, d_in]` · result: `[n, d_out]`
+    pub fn times_turned(&self, x: Tensor<2>) -> Tensor<2> {
+        match self {
+            Self::Dense(weight) => matmul(x, weight.clone().transpose()),
+            Self::Packed(packed) => packed.times_turned(x),
+        }
+    }
+
+    /// `x·W`
+    ///
+    /// # Shapes
+    /// `x`: `[n, d_out]` · result: `[n, d_in]`
+    pub fn times(&self, x: Tensor<2>) -> Tensor<2> {
+        match self {
+            Self::Dense(weight) => matmul(x, weight.clone()),
+            Self::Packed(packed) => packed.times(x),
+        }
+    }
+}
 
 /// `x·Wᵀ + scale · (x·Aᵀ)·Bᵀ` (LoRA, 2106.09685). `weight` takes no part in a graph.
 ///
 /// # Shapes
 /// `x`: `[tokens, d_in]` · `weight`: `[d_out, d_in]` · `a`: `[rank, d_in]` · `b`: `[d_out, rank]` ·
 /// result: `[tokens, d_out]`
-pub fn low_rank_linear(x: Tensor<2>, weight: Tensor<2>, a: Tensor<2>, b: Tensor<2>, scale: f32) -> Tensor<2> {
-    if super::on_cpu(&x) && [x.dtype(), weight.dtype(), a.dtype(), b.dtype()] == [DType::F32; 4] {
-        let [x, weight, a, b] = [x, weight, a, b].map(Tensor::into_dispatch);
+pub fn low_rank_linear(x: Tensor<2>, weight: &WeightMatrix, a: Tensor<2>, b: Tensor<2>, scale: f32) -> Tensor<2> {
+    let is_f32 = [x.dtype(), a.dtype(), b.dtype()] == [DType::F32; 3]
+        && !matches!(weight, WeightMatrix::Dense(weight) if weight.dtype() != DType::F32);
+    if super::on_cpu(&x) && is_f32 {
+        let weight = match weight {
+            WeightMatrix::Dense(weight) => Weight::Dense(weight.clone().into_dispatch()),
+            WeightMatrix::Packed(packed) => Weight::Packed(packed.parts()),
+        };
+        let [x, a, b] = [x, a, b].map(Tensor::into_dispatch);
         return Tensor::from_dispatch(<Dispatch as LowRankLinear>::low_rank_linear(x, weight, a, b, scale));
     }
     reference(x, weight, a, b, scale)
 }
 
-fn reference(x: Tensor<2>, weight: Tensor<2>, a: Tensor<2>, b: Tensor<2>, scale: f32) -> Tensor<2> {
-    matmul(x.clone(), weight.transpose()) + low_rank(x, a, b, scale)
+fn reference(x: Tensor<2>, weight: &WeightMatrix, a: Tensor<2>, b: Tensor<2>, scale: f32) -> Tensor<2> {
+    weight.times_turned(x.clone()) + low_rank(x, a, b, scale)
 }
 
 /// The update alone: `scale · (x·Aᵀ)·Bᵀ`.
@@ -39,11 +82,18 @@ pub fn low_rank(x: Tensor<2>, a: Tensor<2>, b: Tensor<2>, scale: f32) -> Tensor<
     matmul(down, b.transpose().mul_scalar(scale))
 }
 
+/// [`WeightMatrix`] as a backend has it.
+#[derive(Clone, Debug, ExtensionType)]
+enum Weight<B: Backend> {
+    Dense(FloatTensor<B>),
+    Packed(#[extension_type] PackedParts<B>),
+}
+
 #[backend_extension(Flex, Autodiff)]
 trait LowRankLinear: Backend {
     fn low_rank_linear(
         x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
+        #[extension_type] weight: Weight<Self>,
         a: FloatTensor<Self>,
         b: FloatTensor<Self>,
         scale: f32,
@@ -52,13 +102,13 @@ trait LowRankLinear: Backend {
 
 /// What the gradients need.
 #[derive(Clone, Debug)]
-struct Kept<T> {
-    x: T,
-    weight: T,
-    a: T,
-    b: T,
+struct Kept<B: Backend> {
+    x: FloatTensor<B>,
+    weight: Weight<B>,
+    a: FloatTensor<B>,
+    b: FloatTensor<B>,
     /// `x·Aᵀ`
-    down: T,
+    down: FloatTensor<B>,
     scale: f32,
 }
 
@@ -74,14 +124,14 @@ trait LowRankLinearKernel: Backend {
     /// Result and `x·Aᵀ`.
     fn forward(
         x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
+        weight: Weight<Self>,
         a: FloatTensor<Self>,
         b: FloatTensor<Self>,
         scale: f32,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
     /// Gradients of x, a and b.
     fn backward(
-        kept: Kept<FloatTensor<Self>>,
+        kept: Kept<Self>,
         grad: FloatTensor<Self>,
         wanted: Wanted,
     ) -> [Option<FloatTensor<Self>>; 3];
@@ -90,7 +140,7 @@ trait LowRankLinearKernel: Backend {
 impl LowRankLinear for Flex {
     fn low_rank_linear(
         x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
+        weight: Weight<Self>,
         a: FloatTensor<Self>,
         b: FloatTensor<Self>,
         scale: f32,
@@ -102,12 +152,15 @@ impl LowRankLinear for Flex {
 impl<B: LowRankLinearKernel, C: CheckpointStrategy> LowRankLinear for Autodiff<B, C> {
     fn low_rank_linear(
         x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
+        weight: Weight<Self>,
         a: FloatTensor<Self>,
         b: FloatTensor<Self>,
         scale: f32,
     ) -> FloatTensor<Self> {
-        let weight = weight.into_primitive();
+        let weight = match weight {
+            Weight::Dense(weight) => Weight::Dense(weight.into_primitive()),
+            Weight::Packed(parts) => Weight::Packed(parts.inner()),
+        };
         let (x, x_node) = x.into_parts();
         let (a, a_node) = a.into_parts();
         let (b, b_node) = b.into_parts();
@@ -123,7 +176,7 @@ impl<B: LowRankLinearKernel, C: CheckpointStrategy> LowRankLinear for Autodiff<B
 struct LowRankLinearBackward;
 
 impl<B: LowRankLinearKernel> Backward<B, 3> for LowRankLinearBackward {
-    type State = Kept<B::FloatTensorPrimitive>;
+    type State = Kept<B>;
 
     fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
         let [x, a, b] = &ops.parents;
@@ -140,27 +193,33 @@ impl<B: LowRankLinearKernel> Backward<B, 3> for LowRankLinearBackward {
 impl LowRankLinearKernel for Flex {
     fn forward(
         x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
+        weight: Weight<Self>,
         a: FloatTensor<Self>,
         b: FloatTensor<Self>,
         scale: f32,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let down = made(&x, &turned(&a), 1.0);
-        let mut y = made(&x, &turned(&weight), 1.0);
+        let mut y = match &weight {
+            Weight::Dense(weight) => made(&x, &turned(weight), 1.0),
+            Weight::Packed(parts) => product_on_cpu(&x, parts, Way::Turned),
+        };
         add(&mut y, &down, &turned(&b), scale);
         (y, down)
     }
 
     // With u = scale·g·B: dx = g·W + u·A, dA = uᵀ·x, dB = scale·gᵀ·(x·Aᵀ).
     fn backward(
-        kept: Kept<FloatTensor<Self>>,
+        kept: Kept<Self>,
         grad: FloatTensor<Self>,
         wanted: Wanted,
     ) -> [Option<FloatTensor<Self>>; 3] {
         let Kept { x, weight, a, b, down, scale } = kept;
         let up = made(&grad, &b, scale); // [tokens, rank]
         let d_x = wanted.x.then(|| {
-            let mut d_x = made(&grad, &weight, 1.0);
+            let mut d_x = match &weight {
+                Weight::Dense(weight) => made(&grad, weight, 1.0),
+                Weight::Packed(parts) => product_on_cpu(&grad, parts, Way::AsIs),
+            };
             add(&mut d_x, &up, &a, 1.0);
             d_x
         });
@@ -178,7 +237,7 @@ fn turned(x: &FlexTensor) -> FlexTensor {
 /// `scale · lhs · rhs`
 fn made(lhs: &FlexTensor, rhs: &FlexTensor, scale: f32) -> FlexTensor {
     let (lhs, rhs) = (Matrix::of(lhs), Matrix::of(rhs));
-    tensor(product(lhs, rhs, scale), Shape::new([lhs.rows(), rhs.columns()]))
+    tensor(product(lhs, rhs, scale), Shape::new([lhs.n_rows(), rhs.n_columns()]))
 }
 
 /// Adds `scale · lhs · rhs` to a tensor that [`made`] made.
@@ -190,29 +249,39 @@ fn add(y: &mut FlexTensor, lhs: &FlexTensor, rhs: &FlexTensor, scale: f32) {
 mod tests {
     use super::*;
     use crate::ops::testing::{assert_close, random};
+    use crate::store::HostPacked;
+    use burn::tensor::Device;
 
     #[test]
     fn fused_linear_equals_reference_forward_and_backward() {
-        for [tokens, d_in, d_out, rank] in [[1, 5, 7, 2], [130, 96, 200, 8]] {
-            let run = |f: fn(Tensor<2>, Tensor<2>, Tensor<2>, Tensor<2>, f32) -> Tensor<2>,
-                       is_first: bool| {
-                let x = random::<2>([tokens, d_in], 1).autodiff();
-                let x = if is_first { x } else { x.require_grad() };
-                let weight = random::<2>([d_out, d_in], 2);
-                let a = random::<2>([rank, d_in], 3).autodiff().require_grad();
-                let b = random::<2>([d_out, rank], 4).autodiff().require_grad();
-                let y = f(x.clone(), weight, a.clone(), b.clone(), 0.5);
-                let grads = (y.clone() * random::<2>([tokens, d_out], 5)).sum().backward();
-                let d_x =
-                    if is_first { x.inner().zeros_like() } else { x.grad(&grads).expect("x is tracked") };
-                (y.inner(), d_x, a.grad(&grads).expect("a is tracked"), b.grad(&grads).expect("b is tracked"))
-            };
-            for is_first in [false, true] {
-                let (fused, plain) = (run(low_rank_linear, is_first), run(reference, is_first));
-                assert_close(fused.0, plain.0, 1e-5);
-                assert_close(fused.1, plain.1, 1e-5);
-                assert_close(fused.2, plain.2, 1e-5);
-                assert_close(fused.3, plain.3, 1e-5);
+        for [tokens, d_in, d_out, rank] in [[1, 64, 7, 2], [130, 96, 200, 8]] {
+            let dense = random::<2>([d_out, d_in], 2);
+            let values = dense.clone().into_data().try_into_vec_as::<f32>().expect("floats");
+            let packed = HostPacked::four(&values, [d_out, d_in]).expect("whole blocks");
+            for weight in [WeightMatrix::Dense(dense), WeightMatrix::Packed(Packed::from_host(packed, &Device::flex()))] {
+                let run = |f: fn(Tensor<2>, &WeightMatrix, Tensor<2>, Tensor<2>, f32) -> Tensor<2>,
+                           is_first: bool| {
+                    let x = random::<2>([tokens, d_in], 1).autodiff();
+                    let x = if is_first { x } else { x.require_grad() };
+                    let a = random::<2>([rank, d_in], 3).autodiff().require_grad();
+                    let b = random::<2>([d_out, rank], 4).autodiff().require_grad();
+                    let y = f(x.clone(), &weight, a.clone(), b.clone(), 0.5);
+                    let grads = (y.clone() * random::<2>([tokens, d_out], 5)).sum().backward();
+                    let d_x =
+                        if is_first { x.inner().zeros_like() } else { x.grad(&grads).expect("x is tracked") };
+                    [
+                        y.inner(),
+                        d_x,
+                        a.grad(&grads).expect("a is tracked"),
+                        b.grad(&grads).expect("b is tracked"),
+                    ]
+                };
+                for is_first in [false, true] {
+                    let (fused, plain) = (run(low_rank_linear, is_first), run(reference, is_first));
+                    for (fused, plain) in fused.into_iter().zip(plain) {
+                        assert_close(fused, plain, 1e-5);
+                    }
+                }
             }
         }
     }

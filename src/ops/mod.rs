@@ -14,6 +14,7 @@ mod gpu;
 mod linear;
 mod matmul;
 mod norm;
+mod packed;
 mod rate;
 mod rope;
 mod self_test;
@@ -22,8 +23,9 @@ pub use activation::{Activation, gated_activation};
 pub use attention::{causal_mask, continuation_mask, masked_softmax};
 pub use cross_entropy::{CrossEntropy, softmax_cross_entropy};
 pub use dropout::{dropout_mask, uniform_noise};
-pub use linear::{low_rank, low_rank_linear};
+pub use linear::{WeightMatrix, low_rank, low_rank_linear};
 pub use matmul::matmul;
+pub use packed::Packed;
 pub use norm::{layer_norm, rms_norm};
 pub use rate::product_rate;
 pub use rope::rotate_half;
@@ -33,7 +35,7 @@ use burn::backend::DispatchDevice;
 use burn::tensor::{Device, Tensor};
 
 /// Whether the fused CPU forms serve this device.
-fn is_cpu(device: &Device) -> bool {
+pub(crate) fn is_cpu(device: &Device) -> bool {
     matches!(device.clone().without_autodiff().as_dispatch(), DispatchDevice::Flex(_))
 }
 

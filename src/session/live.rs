@@ -188,7 +188,7 @@ impl<S: Store> Session<S> {
         let mut emit = |event| tell(Update::Event(event));
         let adapter = adapter_of(&self.store, &run).await?;
         let is_continued = adapter.is_some();
-        let mut model = load_model(&self.device, &files, adapter, &mut emit).await?;
+        let mut model = load_model(&self.device, run.weight_format(), &files, adapter, &mut emit).await?;
         if !is_continued {
             model.attach(&run.method, run.seed)?;
         }

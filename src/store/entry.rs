@@ -1,6 +1,6 @@
 //! A tensor as a file's header announces it: checked before anything is allocated, then read.
 
-use super::{HostTensor, Store, StoredType, TensorInfo};
+use super::{Form, HostPacked, HostTensor, Store, StoredType, TensorInfo};
 use crate::{Error, Result};
 use std::ops::Range;
 
@@ -19,6 +19,31 @@ impl Entry {
         let bytes = store.read(key, self.bytes.clone()).await?;
         self.info.decode(&bytes, key, name)
     }
+
+    /// Reads a matrix as it is stored, row `i` of it being row `source(i)` of the file; `None` where it has no
+    /// [`super::Form`].
+    pub async fn read_packed(
+        &self,
+        store: &impl Store,
+        key: &str,
+        name: &str,
+        source: Option<impl Fn(usize) -> usize>,
+    ) -> Result<Option<HostPacked>> {
+        let &[rows, columns] = self.info.shape.as_slice() else { return Ok(None) };
+        if Form::of(self.info.stored).is_none() || rows == 0 {
+            return Ok(None);
+        }
+        let bytes = store.read(key, self.bytes.clone()).await?;
+        self.info.check_length(&bytes, key, name)?;
+        let bytes = match source {
+            None => bytes,
+            Some(source) => {
+                let length = bytes.len() / rows;
+                (0..rows).flat_map(|row| &bytes[source(row) * length..][..length]).copied().collect()
+            }
+        };
+        Ok(HostPacked::from_stored(self.info.stored, &bytes, [rows, columns]))
+    }
 }
 
 impl TensorInfo {
@@ -36,16 +61,17 @@ impl TensorInfo {
         Ok(Self { shape: dims.ok_or("overflows")?, stored, n_bytes })
     }
 
+    fn check_length(&self, bytes: &[u8], file: &str, name: &str) -> Result<()> {
+        if bytes.len() as u64 == self.n_bytes {
+            return Ok(());
+        }
+        let expected = format!("{} bytes for shape {:?}", self.n_bytes, self.shape);
+        Err(Error::input(tensor_place(file, name), format!("{} bytes read", bytes.len()), expected))
+    }
+
     /// The tensor whose bytes these are; `file` and `name` are for messages.
     pub(super) fn decode(&self, bytes: &[u8], file: &str, name: &str) -> Result<HostTensor> {
-        if bytes.len() as u64 != self.n_bytes {
-            let expected = format!("{} bytes for shape {:?}", self.n_bytes, self.shape);
-            return Err(Error::input(
-                tensor_place(file, name),
-                format!("{} bytes read", bytes.len()),
-                expected,
-            ));
-        }
+        self.check_length(bytes, file, name)?;
         Ok(HostTensor { shape: self.shape.clone(), values: self.stored.decode(bytes) })
     }
 }

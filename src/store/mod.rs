@@ -8,12 +8,14 @@ mod hf_folder;
 mod key;
 pub mod memory;
 pub mod model_files;
+mod packed;
 pub mod quants;
 pub mod safetensors;
 pub mod tokenizer_files;
 pub mod zip;
 
 pub use entry::Entry;
+pub use packed::{Form, HostPacked};
 pub use key::{check_key, human_bytes};
 
 use crate::Result;

@@ -3,7 +3,7 @@
 use super::gguf_model::GgufModel;
 use super::hf_folder::{HfFolder, Tensors, join};
 use super::tokenizer_files::TokenizerFiles;
-use super::{HostTensor, Store, TensorInfo, shortened};
+use super::{HostPacked, HostTensor, Store, TensorInfo, shortened};
 use crate::{Error, Result};
 use serde_json::Value;
 
@@ -108,6 +108,17 @@ impl<'s, S: Store> ModelFiles<'s, S> {
         match &self.weights {
             Weights::Safetensors(tensors) => tensors.get(name).map(|(_, entry)| &entry.info),
             Weights::Gguf(model) => model.info(name),
+        }
+    }
+
+    /// Reads a matrix in the few bits a value that it is stored in; `None` where it has no such form.
+    pub async fn packed(&self, name: &str) -> Result<Option<HostPacked>> {
+        match &self.weights {
+            Weights::Safetensors(tensors) => match tensors.get(name) {
+                Some((file, entry)) => entry.read_packed(self.store, file, name, None::<fn(usize) -> usize>).await,
+                None => Ok(None),
+            },
+            Weights::Gguf(model) => model.packed(self.store, name).await,
         }
     }
 

@@ -91,34 +91,64 @@ impl StoredType {
             I8 => plain(blocks, |b| f32::from(i8::from_le_bytes(b))),
             U8 => plain(blocks, |[b]| f32::from(b)),
             Bool => plain(blocks, |[b]| f32::from(u8::from(b != 0))),
-            Q4_0 => blocks.for_each(|(block, out)| {
-                let d = f16_at(block, 0);
-                nibbles(&block[2..], out, |q, _| f32::from(i16::from(q) - 8) * d);
-            }),
-            Q4_1 => blocks.for_each(|(block, out)| {
-                let (d, m) = (f16_at(block, 0), f16_at(block, 2));
-                nibbles(&block[4..], out, |q, _| f32::from(q) * d + m);
-            }),
-            Q5_0 => blocks.for_each(|(block, out)| {
-                let (d, high) = (f16_at(block, 0), u32_at(block, 2));
-                nibbles(&block[6..], out, |q, i| f32::from(i16::from(q | fifth_bit(high, i)) - 16) * d);
-            }),
-            Q5_1 => blocks.for_each(|(block, out)| {
-                let (d, m, high) = (f16_at(block, 0), f16_at(block, 2), u32_at(block, 4));
-                nibbles(&block[8..], out, |q, i| f32::from(q | fifth_bit(high, i)) * d + m);
-            }),
-            Q8_0 => blocks.for_each(|(block, out)| {
-                let d = f16_at(block, 0);
-                for (out, &q) in out.iter_mut().zip(&block[2..]) {
-                    *out = f32::from(q.cast_signed()) * d;
-                }
-            }),
-            Q4K => blocks.for_each(|(block, out)| q4_k(block, out)),
-            Q5K => blocks.for_each(|(block, out)| q5_k(block, out)),
-            Q6K => blocks.for_each(|(block, out)| q6_k(block, out)),
+            _ => {
+                let mut out = values.chunks_exact_mut(1);
+                self.each_part(bytes, |Part { q, scale, min }| {
+                    for (&q, out) in q.iter().zip(&mut out) {
+                        let product = f32::from(q) * scale;
+                        out[0] = min.map_or(product, |min| product + min);
+                    }
+                });
+            }
         }
         values
     }
+
+    /// Hands the quantised values to `each`, a run with one scale after the other, in order. Types that are not
+    /// quantised have none.
+    pub fn each_part(self, bytes: &[u8], mut each: impl FnMut(Part)) {
+        for block in bytes.chunks_exact(self.block().n_bytes) {
+            match self {
+                Q4_0 => {
+                    let q = nibbles(&block[2..], |q, _| q.cast_signed() - 8);
+                    each(Part { q: &q, scale: f16_at(block, 0), min: None });
+                }
+                Q4_1 => {
+                    let q = nibbles(&block[4..], |q, _| q.cast_signed());
+                    each(Part { q: &q, scale: f16_at(block, 0), min: Some(f16_at(block, 2)) });
+                }
+                Q5_0 => {
+                    let high = u32_at(block, 2);
+                    let q = nibbles(&block[6..], |q, i| (q | fifth_bit(high, i)).cast_signed() - 16);
+                    each(Part { q: &q, scale: f16_at(block, 0), min: None });
+                }
+                Q5_1 => {
+                    let high = u32_at(block, 4);
+                    let q = nibbles(&block[8..], |q, i| (q | fifth_bit(high, i)).cast_signed());
+                    each(Part { q: &q, scale: f16_at(block, 0), min: Some(f16_at(block, 2)) });
+                }
+                Q8_0 => {
+                    let q: [i8; 32] = std::array::from_fn(|i| block[2 + i].cast_signed());
+                    each(Part { q: &q, scale: f16_at(block, 0), min: None });
+                }
+                Q4K => q4_k(block, &mut each),
+                Q5K => q5_k(block, &mut each),
+                Q6K => q6_k(block, &mut each),
+                F64 | F32 | F16 | BF16 | I64 | I32 | I16 | I8 | U8 | Bool => {}
+            }
+        }
+    }
+}
+
+/// Quantised values with one scale: each is `q · scale`, plus `min` where there is one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Part<'a> {
+    /// Whole numbers; 32 of them, or 16 in Q6_K.
+    pub q: &'a [i8],
+    /// What they are multiples of.
+    pub scale: f32,
+    /// What is added to each.
+    pub min: Option<f32>,
 }
 
 /// Types of one value a block, each decoded by `value`.
@@ -141,12 +171,8 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
 }
 
 /// Blocks of 32: byte i holds value i in its low half and value i + 16 in its high half.
-fn nibbles(packed: &[u8], out: &mut [f32], value: impl Fn(u8, usize) -> f32) {
-    let (low, high) = out.split_at_mut(16);
-    for (i, &byte) in packed.iter().enumerate() {
-        low[i] = value(byte & 0x0F, i);
-        high[i] = value(byte >> 4, i + 16);
-    }
+fn nibbles(packed: &[u8], value: impl Fn(u8, usize) -> i8) -> [i8; 32] {
+    std::array::from_fn(|i| value(if i < 16 { packed[i] & 0x0F } else { packed[i - 16] >> 4 }, i))
 }
 
 /// Bit `i` of `high`, at the place of a 5-bit value's highest bit.
@@ -169,48 +195,44 @@ fn scale_and_min(packed: &[u8], i: usize) -> (f32, f32) {
 }
 
 /// 8 sub-blocks of 32 values `d·scale·q − dmin·min`, q of four bits.
-fn q4_k(block: &[u8], out: &mut [f32]) {
+fn q4_k(block: &[u8], each: &mut impl FnMut(Part)) {
     let (d, dmin) = (f16_at(block, 0), f16_at(block, 2));
     let (scales, packed) = (&block[4..16], &block[16..]);
-    for (i, out) in out.chunks_exact_mut(32).enumerate() {
+    for i in 0..8 {
         let (scale, min) = scale_and_min(scales, i);
-        let (d, m) = (d * scale, dmin * min);
         let shift = 4 * (i % 2); // two sub-blocks share 32 bytes
-        for (out, &byte) in out.iter_mut().zip(&packed[i / 2 * 32..]) {
-            *out = d * f32::from((byte >> shift) & 0x0F) - m;
-        }
+        let bytes = &packed[i / 2 * 32..];
+        let q: [i8; 32] = std::array::from_fn(|j| ((bytes[j] >> shift) & 0x0F).cast_signed());
+        each(Part { q: &q, scale: d * scale, min: Some(-(dmin * min)) });
     }
 }
 
 /// As Q4_K with a fifth bit: bit i of byte j belongs to value j of sub-block i.
-fn q5_k(block: &[u8], out: &mut [f32]) {
+fn q5_k(block: &[u8], each: &mut impl FnMut(Part)) {
     let (d, dmin) = (f16_at(block, 0), f16_at(block, 2));
     let (scales, high, packed) = (&block[4..16], &block[16..48], &block[48..]);
-    for (i, out) in out.chunks_exact_mut(32).enumerate() {
+    for i in 0..8 {
         let (scale, min) = scale_and_min(scales, i);
-        let (d, m) = (d * scale, dmin * min);
         let shift = 4 * (i % 2);
-        for ((out, &byte), &high) in out.iter_mut().zip(&packed[i / 2 * 32..]).zip(high) {
-            let q = (byte >> shift) & 0x0F | ((high >> i) & 1) << 4;
-            *out = d * f32::from(q) - m;
-        }
+        let bytes = &packed[i / 2 * 32..];
+        let value = |j: usize| (bytes[j] >> shift) & 0x0F | ((high[j] >> i) & 1) << 4;
+        let q: [i8; 32] = std::array::from_fn(|j| value(j).cast_signed());
+        each(Part { q: &q, scale: d * scale, min: Some(-(dmin * min)) });
     }
 }
 
 /// 16 sub-blocks of 16 values `d·scale·(q − 32)`, q of six bits: four low, two high.
-fn q6_k(block: &[u8], out: &mut [f32]) {
+fn q6_k(block: &[u8], each: &mut impl FnMut(Part)) {
     let (low, high, scales, d) = (&block[..128], &block[128..192], &block[192..208], f16_at(block, 208));
-    for (i, out) in out.chunks_exact_mut(32).enumerate() {
-        // Each half of the block (128 values, i / 4) has 64 bytes of low and 32 of high bits; its four
-        // runs of 32 take the low half of bytes 0..32, of 32..64, then their high halves.
-        let (half, run) = (i / 4, i % 4);
-        let low = &low[half * 64 + run % 2 * 32..];
-        let high = &high[half * 32..];
-        for (j, out) in out.iter_mut().enumerate() {
-            let q = (low[j] >> (run / 2 * 4)) & 0x0F | ((high[j] >> (run * 2)) & 3) << 4;
-            let scale = f32::from(scales[i * 2 + j / 16].cast_signed());
-            *out = d * scale * f32::from(i16::from(q) - 32);
-        }
+    for (i, &scale) in scales.iter().enumerate() {
+        // Each half of the block (128 values) has 64 bytes of low and 32 of high bits; its four runs of 32 take the
+        // low half of bytes 0..32, of 32..64, then their high halves.
+        let (half, run, start) = (i / 8, i / 2 % 4, i % 2 * 16);
+        let low = &low[half * 64 + run % 2 * 32 + start..];
+        let high = &high[half * 32 + start..];
+        let value = |j: usize| (low[j] >> (run / 2 * 4)) & 0x0F | ((high[j] >> (run * 2)) & 3) << 4;
+        let q: [i8; 16] = std::array::from_fn(|j| value(j).cast_signed() - 32);
+        each(Part { q: &q, scale: d * f32::from(scale.cast_signed()), min: None });
     }
 }
 

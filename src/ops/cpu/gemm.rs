@@ -10,11 +10,11 @@ use gemm::Parallelism;
 use std::mem::MaybeUninit;
 
 /// Multiply-adds below which handing a part to another core costs more than it saves.
-const MIN_PART: usize = 1 << 21;
+pub(super) const MIN_PART: usize = 1 << 21;
 /// Multiply-adds that reading one value counts for.
 const READ: usize = 16;
 /// A part's columns and rows are a multiple of what gemm makes at a time.
-const STEP: usize = 48;
+pub(super) const STEP: usize = 48;
 
 /// A matrix in any order.
 #[derive(Clone, Copy)]
@@ -35,14 +35,45 @@ impl<'a> Matrix<'a> {
         Self { values: &x.storage::<f32>()[layout.start_offset()..], rows, columns, row_step, column_step }
     }
 
+    /// Dense rows, of which `values` holds all.
+    pub fn dense(values: &'a [f32], rows: usize, columns: usize) -> Self {
+        Self { values, rows, columns, row_step: columns, column_step: 1 }
+    }
+
+    /// Its rows as columns.
+    pub fn turned(self) -> Self {
+        let Self { values, rows, columns, row_step, column_step } = self;
+        Self { values, rows: columns, columns: rows, row_step: column_step, column_step: row_step }
+    }
+
+    /// The values of a row; `None` where they do not lie side by side.
+    pub fn row(&self, row: usize) -> Option<&'a [f32]> {
+        (self.column_step == 1).then(|| &self.values[row * self.row_step..][..self.columns])
+    }
+
     /// Its rows.
-    pub fn rows(&self) -> usize {
+    pub fn n_rows(&self) -> usize {
         self.rows
     }
 
     /// Its columns.
-    pub fn columns(&self) -> usize {
+    pub fn n_columns(&self) -> usize {
         self.columns
+    }
+
+    /// Some of its columns.
+    fn columns_from(self, start: usize, columns: usize) -> Self {
+        Self { values: self.from(start * self.column_step), columns, ..self }
+    }
+
+    /// Some of its rows.
+    fn rows_from(self, start: usize, rows: usize) -> Self {
+        Self { values: self.from(start * self.row_step), rows, ..self }
+    }
+
+    /// A matrix without values has any part.
+    fn from(&self, start: usize) -> &'a [f32] {
+        self.values.get(start..).unwrap_or_default()
     }
 
     fn is_within(&self) -> bool {
@@ -81,7 +112,7 @@ pub(in crate::ops) fn add_product(lhs: Matrix, rhs: Matrix, scale: f32, out: &mu
 
 /// What becomes of what lies in the result's place.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Before {
+pub(super) enum Before {
     /// It is overwritten, unread.
     Dropped,
     /// The product is added to it.
@@ -104,48 +135,68 @@ fn write(lhs: Matrix, rhs: Matrix, scale: f32, before: Before, out: &mut [MaybeU
     let n_parts = (work / MIN_PART).clamp(1, tasks::n_cores()).min(side.div_ceil(STEP));
     let length = side.div_ceil(n_parts).next_multiple_of(STEP);
     let out = Out(out.as_mut_ptr().cast());
-    let is_kept = before == Before::Kept;
     tasks::for_each_part(side.div_ceil(length), |part| {
         let start = part * length;
         let length = length.min(side - start);
-        let (row, column) = if is_wide { (0, start) } else { (start, 0) };
-        let (rows, columns) = if is_wide { (m, length) } else { (length, n) };
+        let (lhs, rhs, place) = if is_wide {
+            (lhs, rhs.columns_from(start, length), start)
+        } else {
+            (lhs.rows_from(start, length), rhs, start * n)
+        };
         // SAFETY: the asserts above hold all reads within the factors; the parts are rows or columns of `out` that
         // no other part has.
-        unsafe {
-            gemm::gemm(
-                rows,
-                columns,
-                k,
-                out.at(row * n + column),
-                1,
-                n as isize,
-                is_kept,
-                lhs.values.as_ptr().add(row * lhs.row_step),
-                lhs.column_step as isize,
-                lhs.row_step as isize,
-                rhs.values.as_ptr().add(column * rhs.column_step),
-                rhs.column_step as isize,
-                rhs.row_step as isize,
-                if is_kept { 1.0 } else { 0.0 },
-                scale,
-                false,
-                false,
-                false,
-                Parallelism::None,
-            );
-        }
+        unsafe { write_part(lhs, rhs, scale, before, out.at(place), n) };
     });
 }
 
-/// The result, of which each part writes its own.
-struct Out(*mut f32);
+/// Writes `scale · lhs · rhs` into rows that are `row_step` apart, on this thread.
+///
+/// # Safety
+/// The factors lie within their values, their inner dimensions are alike, and `out` has all those rows for this thread
+/// alone.
+pub(super) unsafe fn write_part(
+    lhs: Matrix,
+    rhs: Matrix,
+    scale: f32,
+    before: Before,
+    out: *mut f32,
+    row_step: usize,
+) {
+    let is_kept = before == Before::Kept;
+    unsafe {
+        gemm::gemm(
+            lhs.rows,
+            rhs.columns,
+            lhs.columns,
+            out,
+            1,
+            row_step as isize,
+            is_kept,
+            lhs.values.as_ptr(),
+            lhs.column_step as isize,
+            lhs.row_step as isize,
+            rhs.values.as_ptr(),
+            rhs.column_step as isize,
+            rhs.row_step as isize,
+            if is_kept { 1.0 } else { 0.0 },
+            scale,
+            false,
+            false,
+            false,
+            Parallelism::None,
+        );
+    }
+}
 
-// SAFETY: see `write`.
+/// The result, of which each part writes its own.
+pub(super) struct Out(pub *mut f32);
+
+// SAFETY: whoever makes one hands out parts that do not overlap.
 unsafe impl Sync for Out {}
 
 impl Out {
-    fn at(&self, index: usize) -> *mut f32 {
+    /// A place in it.
+    pub fn at(&self, index: usize) -> *mut f32 {
         self.0.wrapping_add(index)
     }
 }

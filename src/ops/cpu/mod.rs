@@ -2,6 +2,7 @@
 
 pub(super) mod gemm;
 pub(super) mod math;
+pub(super) mod packed;
 pub(super) mod rows;
 #[cfg_attr(target_arch = "wasm32", path = "tasks_single.rs")]
 mod tasks;

@@ -40,3 +40,9 @@ pub(super) fn for_each_part(n_parts: usize, f: impl Fn(usize) + Send + Sync) {
         (0..n_parts).into_par_iter().with_max_len(1).for_each(f);
     }
 }
+
+/// Calls `f` on this thread, compiled for the widest vector unit; it should be `#[inline(always)]`.
+#[inline(always)]
+pub(super) fn vectorised(f: impl FnOnce()) {
+    pulp::Arch::new().dispatch(f);
+}

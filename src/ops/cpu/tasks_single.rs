@@ -25,3 +25,8 @@ pub(super) fn n_cores() -> usize {
 pub(super) fn for_each_part(n_parts: usize, f: impl Fn(usize) + Send + Sync) {
     (0..n_parts).for_each(f);
 }
+
+/// Calls `f`.
+pub(super) fn vectorised(f: impl FnOnce()) {
+    f();
+}

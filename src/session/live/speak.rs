@@ -2,7 +2,7 @@
 
 use super::super::{load_model, prompts};
 use super::{Session, Tell};
-use crate::config::{GenerateConfig, Run};
+use crate::config::{GenerateConfig, Run, WeightFormat};
 use crate::generate::{FinishReason, generate};
 use crate::methods::MethodConfig;
 use crate::models::{Adapter, CausalLm, Pass};
@@ -85,7 +85,7 @@ impl<S: Store> Session<S> {
             None => None,
         };
         let model =
-            load_model(&self.device, &files, attached, &mut |event| tell(Update::Event(event))).await?;
+            load_model(&self.device, WeightFormat::Auto, &files, attached, &mut |event| tell(Update::Event(event))).await?;
         Ok(Speaker { model, key, adapter })
     }
 }

@@ -15,7 +15,7 @@ mod tests;
 
 use super::gguf::{self, Entry, Header, Metadata};
 use super::tokenizer_files::GgufVocabulary;
-use super::{HostTensor, Store, TensorInfo, tensor_place};
+use super::{HostPacked, HostTensor, Store, TensorInfo, tensor_place};
 use crate::{Error, Result};
 use indexmap::IndexMap;
 use names::{Name, Restore};
@@ -121,6 +121,15 @@ impl GgufModel {
         let Some(tensor) = self.tensors.get(name) else { return Ok(None) };
         let read = tensor.entry.read(store, &self.key, &tensor.name).await?;
         Ok(Some(tensor.restore.apply(read)))
+    }
+
+    /// Reads a matrix in few bits, with the values that [`Self::tensor`] would have; `None` where it has no such form.
+    pub async fn packed(&self, store: &impl Store, name: &str) -> Result<Option<HostPacked>> {
+        let Some(tensor) = self.tensors.get(name) else { return Ok(None) };
+        let rows = tensor.info.shape.first().copied().unwrap_or(0);
+        let Some(source) = tensor.restore.source_rows(rows) else { return Ok(None) };
+        let source = (tensor.restore != Restore::Keep).then_some(source);
+        tensor.entry.read_packed(store, &self.key, &tensor.name, source).await
     }
 }
 

@@ -157,6 +157,18 @@ impl Restore {
         }
     }
 
+    /// Which row of the file each row of a matrix of so many is; `None` where values change too.
+    pub(super) fn source_rows(self, rows: usize) -> Option<Box<dyn Fn(usize) -> usize>> {
+        match self {
+            Self::Keep => Some(Box::new(|row| row)),
+            Self::HalvesOfHeads { n_heads } => {
+                let half = rows / n_heads / 2;
+                Some(Box::new(move |row| half_of_head(row, half)))
+            }
+            Self::MinusOne | Self::Transpose => None,
+        }
+    }
+
     /// Restores a tensor whose shape [`Self::shape`] accepted.
     pub(super) fn apply(self, mut tensor: HostTensor) -> HostTensor {
         match self {
@@ -170,10 +182,7 @@ impl Restore {
                 let (columns, half) = (tensor.values.len() / rows, rows / n_heads / 2);
                 let mut values = Vec::with_capacity(tensor.values.len());
                 for row in 0..rows {
-                    // [head, which half, place] comes from [head, place, which half].
-                    let (head, which, place) = (row / (2 * half), row / half % 2, row % half);
-                    let from = (head * half + place) * 2 + which;
-                    values.extend_from_slice(&tensor.values[from * columns..][..columns]);
+                    values.extend_from_slice(&tensor.values[half_of_head(row, half) * columns..][..columns]);
                 }
                 HostTensor { values, ..tensor }
             }
@@ -185,4 +194,10 @@ impl Restore {
             }
         }
     }
+}
+
+/// Row of the file: [head, which half, place] comes from [head, place, which half].
+fn half_of_head(row: usize, half: usize) -> usize {
+    let (head, which, place) = (row / (2 * half), row / half % 2, row % half);
+    (head * half + place) * 2 + which
 }
