@@ -12,7 +12,7 @@ use crate::config::Run;
 use crate::data::Encoded;
 use crate::data::batches::{BatchPlan, bucket};
 use crate::methods::MethodConfig;
-use crate::models::Spec;
+use crate::models::{HeldBytes, Spec};
 use crate::protocol::{Estimate, Memory, RateFrom, TimeEstimate};
 use crate::train::Plan;
 use crate::{Error, Result};
@@ -94,6 +94,8 @@ pub struct Known<'a> {
     pub rows: &'a [RowSize],
     /// Sizes of the held-out rows; `None` where `rows` are not split yet.
     pub held_out: Option<&'a [RowSize]>,
+    /// Bytes of the weights as the files' headers tell; four a value where they are not known.
+    pub held: Option<HeldBytes>,
     /// How the device computes.
     pub kernels: Kernels,
     /// How fast; without it no time is told.
@@ -177,6 +179,9 @@ fn memory(known: Known<'_>, run: &Run, sizes: &Sizes) -> (Memory, u64) {
     let moment = Moment {
         spec: known.spec,
         sizes,
+        weights: known.held.map_or(4 * sizes.n_params, |held| {
+            held.bytes(run.weight_format(), known.kernels == Kernels::Fused)
+        }),
         train: &run.train,
         batch: largest(&batches, run),
         is_later: total_steps != 1,

@@ -20,7 +20,7 @@ use crate::device;
 use crate::estimate::{Kernels, Known, Rate, RowSize, estimate};
 use crate::eval::{self, Choices, HeldOut};
 use crate::methods::MethodConfig;
-use crate::models::{ADAPTER_CONFIG, Adapter, CausalLm, Spec};
+use crate::models::{ADAPTER_CONFIG, Adapter, CausalLm, HeldBytes, Spec};
 use crate::objectives::Trainee;
 use crate::objectives::sft::{Sft, SftOptions};
 use crate::ops;
@@ -159,6 +159,7 @@ async fn foresee<S: Store>(run: &Run, files: &ModelFiles<'_, S>, rows: &Prepared
         spec: &spec,
         rows: &train,
         held_out: Some(&held_out),
+        held: Some(HeldBytes::of(files, &spec)),
         kernels: Kernels::of(&run.device),
         rate: rate.map(Rate::of_product),
         limit_bytes: device::memory_limit(&run.device),

@@ -43,7 +43,9 @@ fn count(name: &'static str, default: &'static str) -> Arg {
 }
 
 fn settings() -> Vec<&'static Setting> {
-    config::table().filter(|setting| ["model", "device", "weights"].contains(&setting.key().as_str())).collect()
+    config::table()
+        .filter(|setting| ["model", "device", "weights"].contains(&setting.key().as_str()))
+        .collect()
 }
 
 /// What changes a step's time and memory.
@@ -126,7 +128,9 @@ pub fn run_generate(matches: &ArgMatches) -> Result<()> {
     let tokenizer = session::tokenizer_of(&files)?;
     let prompt: Vec<i32> =
         random_ids(0, n_prompt, tokenizer.vocab_size()).iter().map(|&id| id as i32).collect();
-    let model = native::block_on(session::load_model(&run.device, run.weights, &files, None, &mut |_| Control::Continue))?;
+    let model = native::block_on(session::load_model(&run.device, run.weights, &files, None, &mut |_| {
+        Control::Continue
+    }))?;
     forget_peak();
     let mut rates = Vec::new();
     for round in 0..warmup + steps {

@@ -65,7 +65,8 @@ impl Speaker {
             progress.event(&event);
             Control::Continue
         };
-        let model = native::block_on(session::load_model(&run.device, run.weights, &files, adapter, &mut emit))?;
+        let model =
+            native::block_on(session::load_model(&run.device, run.weights, &files, adapter, &mut emit))?;
         progress.finish();
         stop::listen(on_stop)?;
         Ok(Self { model, tokenizer, config, seed: run.seed })

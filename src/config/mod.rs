@@ -161,6 +161,17 @@ pub enum WeightFormat {
     Q4,
 }
 
+impl WeightFormat {
+    /// The format in force on the CPU or a GPU.
+    pub fn on(self, is_cpu: bool) -> Self {
+        match self {
+            Self::Auto if is_cpu => Self::Stored,
+            Self::Auto => Self::F32,
+            chosen => chosen,
+        }
+    }
+}
+
 /// Learning-rate schedules of transformers' `get_scheduler`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -44,7 +44,11 @@ impl Run {
         }
         let is_full = matches!(self.method, MethodConfig::Full(_));
         if is_full && !matches!(self.weights, WeightFormat::Auto | WeightFormat::F32) {
-            problems.push(Error::input("weights", "few bits a value", "auto or f32: full tuning trains every weight"));
+            problems.push(Error::input(
+                "weights",
+                "few bits a value",
+                "auto or f32: full tuning trains every weight",
+            ));
         }
         Error::all(problems)
     }

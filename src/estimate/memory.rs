@@ -23,6 +23,8 @@ const PROGRAM_PER_TOKEN: u64 = 1000;
 pub(super) struct Moment<'a> {
     pub spec: &'a Spec,
     pub sizes: &'a Sizes,
+    /// Bytes of the model's own weights.
+    pub weights: u64,
     pub train: &'a TrainConfig,
     pub batch: BatchShape,
     /// Whether there is a step before this one, whose optimizer state and values are still there.
@@ -48,10 +50,10 @@ impl Moment<'_> {
     }
 
     fn standing(&self) -> Memory {
-        let Sizes { n_params, n_added, n_trained, n_optimizer, .. } = *self.sizes;
+        let Sizes { n_added, n_trained, n_optimizer, .. } = *self.sizes;
         let later = u64::from(self.is_later);
         Memory {
-            weights: F32 * n_params,
+            weights: self.weights,
             adapter: F32 * n_added,
             kept: F32 * n_trained * later,
             optimizer: F32 * n_optimizer * later,

@@ -27,9 +27,10 @@ impl CausalLm {
     pub fn attach(&mut self, method: &MethodConfig, seed: u64) -> Result<()> {
         match method {
             MethodConfig::Full(_) => {
-                let packed = self.params_mut().into_iter().find_map(|mut param| {
-                    (!param.set_trainable(true)).then(|| param.name().to_string())
-                });
+                let packed = self
+                    .params_mut()
+                    .into_iter()
+                    .find_map(|mut param| (!param.set_trainable(true)).then(|| param.name().to_string()));
                 packed.map_or(Ok(()), |name| {
                     Err(Error::Internal(format!("{name} is packed, and full tuning trains every weight")))
                 })

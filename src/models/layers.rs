@@ -120,7 +120,9 @@ impl Linear {
             }
             (Orientation::InOut, WeightMatrix::Packed(_)) => None,
         };
-        if let Some(weight) = weight.filter(|weight| !weight.is_tracked() && low_rank.drop_seed(pass).is_none()) {
+        if let Some(weight) =
+            weight.filter(|weight| !weight.is_tracked() && low_rank.drop_seed(pass).is_none())
+        {
             let (a, b) = (low_rank.a.on(pass.tape), low_rank.b.on(pass.tape));
             return self.add_bias(ops::low_rank_linear(x, &weight, a, b, low_rank.scale as f32), pass);
         }

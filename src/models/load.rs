@@ -2,15 +2,15 @@
 
 use super::block::{Attention, Block, Mlp, Qkv};
 use super::decoder::CausalLm;
+use super::held::Held;
 use super::layers::{Embedding, Linear, Norm, NormKind, Orientation};
-use super::attach::HEAD;
 use super::params::Param;
 use super::spec::Spec;
 use super::weight::{PackedParam, Weight};
 use crate::config::WeightFormat;
 use crate::ops::{self, Packed};
 use crate::protocol::Event;
-use crate::store::{HostPacked, HostTensor, Store, model_files::ModelFiles, shortened};
+use crate::store::{Form, HostPacked, HostTensor, Store, model_files::ModelFiles, shortened};
 use crate::{Error, Result};
 use burn::tensor::{Device, Tensor, TensorData};
 use std::collections::HashSet;
@@ -79,13 +79,6 @@ enum Step {
     Read { total: u64 },
 }
 
-/// Whether a matrix may lose what does not fit into few bits.
-#[derive(Clone, Copy, PartialEq)]
-enum Rounding {
-    Allowed,
-    Never,
-}
-
 struct Loader<'a, 's, S: Store> {
     files: &'a ModelFiles<'s, S>,
     weights: WeightFormat,
@@ -106,12 +99,7 @@ impl<'a, 's, S: Store> Loader<'a, 's, S> {
         events: &'a mut dyn FnMut(Event),
         step: Step,
     ) -> Self {
-        // What is best depends on where it is computed with.
-        let weights = match weights {
-            WeightFormat::Auto if ops::is_cpu(device) => WeightFormat::Stored,
-            WeightFormat::Auto => WeightFormat::F32,
-            chosen => chosen,
-        };
+        let weights = weights.on(ops::is_cpu(device));
         Self { files, weights, device, events, step, errors: Vec::new(), used: HashSet::new(), done: 0 }
     }
 
@@ -139,7 +127,7 @@ impl<'a, 's, S: Store> Loader<'a, 's, S> {
             None
         } else {
             Some(
-                self.linear("lm_head", [spec.hidden_size, spec.vocab_size], false, Orientation::OutIn)
+                self.linear("lm_head", [spec.hidden_size, spec.vocab_size], false, Orientation::OutIn, spec)
                     .await?,
             )
         };
@@ -165,12 +153,13 @@ impl<'a, 's, S: Store> Loader<'a, 's, S> {
         let at = |name: &str| format!("{prefix}{name}");
         let qkv = match names.qkv {
             Some(name) => Qkv::Merged(
-                self.linear(&at(name), [hidden, q_width + 2 * kv_width], spec.qkv_bias, orientation).await?,
+                self.linear(&at(name), [hidden, q_width + 2 * kv_width], spec.qkv_bias, orientation, spec)
+                    .await?,
             ),
             None => Qkv::Split([
-                self.linear(&at(names.q), [hidden, q_width], spec.qkv_bias, orientation).await?,
-                self.linear(&at(names.k), [hidden, kv_width], spec.qkv_bias, orientation).await?,
-                self.linear(&at(names.v), [hidden, kv_width], spec.qkv_bias, orientation).await?,
+                self.linear(&at(names.q), [hidden, q_width], spec.qkv_bias, orientation, spec).await?,
+                self.linear(&at(names.k), [hidden, kv_width], spec.qkv_bias, orientation, spec).await?,
+                self.linear(&at(names.v), [hidden, kv_width], spec.qkv_bias, orientation, spec).await?,
             ]),
         };
         let qk_norm = if spec.qk_norm {
@@ -179,19 +168,26 @@ impl<'a, 's, S: Store> Loader<'a, 's, S> {
         } else {
             None
         };
-        let o = self.linear(&at(names.o), [q_width, hidden], spec.o_bias, orientation).await?;
+        let o = self.linear(&at(names.o), [q_width, hidden], spec.o_bias, orientation, spec).await?;
         let gate = if spec.gated {
             Some(
-                self.linear(&at(names.gate), [hidden, spec.intermediate_size], spec.mlp_bias, orientation)
-                    .await?,
+                self.linear(
+                    &at(names.gate),
+                    [hidden, spec.intermediate_size],
+                    spec.mlp_bias,
+                    orientation,
+                    spec,
+                )
+                .await?,
             )
         } else {
             None
         };
-        let up =
-            self.linear(&at(names.up), [hidden, spec.intermediate_size], spec.mlp_bias, orientation).await?;
+        let up = self
+            .linear(&at(names.up), [hidden, spec.intermediate_size], spec.mlp_bias, orientation, spec)
+            .await?;
         let down = self
-            .linear(&at(names.down), [spec.intermediate_size, hidden], spec.mlp_bias, orientation)
+            .linear(&at(names.down), [spec.intermediate_size, hidden], spec.mlp_bias, orientation, spec)
             .await?;
         let norms_after = if spec.norm_after {
             let attention = self.norm(&at("post_attention_layernorm"), hidden, spec.norm).await?;
@@ -209,9 +205,7 @@ impl<'a, 's, S: Store> Loader<'a, 's, S> {
     }
 
     async fn embedding(&mut self, name: &str, entries: usize, spec: &Spec) -> Result<Embedding> {
-        // Only the maps between are rounded, as in QLoRA.
-        let weight =
-            self.matrix(&format!("{name}.weight"), [entries, spec.hidden_size], Rounding::Never).await?;
+        let weight = self.matrix(&format!("{name}.weight"), [entries, spec.hidden_size], spec).await?;
         Ok(Embedding { name: name.to_string(), weight, copy: None })
     }
 
@@ -221,13 +215,13 @@ impl<'a, 's, S: Store> Loader<'a, 's, S> {
         [d_in, d_out]: [usize; 2],
         biased: bool,
         orientation: Orientation,
+        spec: &Spec,
     ) -> Result<Linear> {
         let shape = match orientation {
             Orientation::OutIn => [d_out, d_in],
             Orientation::InOut => [d_in, d_out],
         };
-        let rounding = if name == HEAD { Rounding::Never } else { Rounding::Allowed };
-        let weight = self.matrix(&format!("{name}.weight"), shape, rounding).await?;
+        let weight = self.matrix(&format!("{name}.weight"), shape, spec).await?;
         let bias = if biased { Some(self.vector(&format!("{name}.bias"), d_out).await?) } else { None };
         Ok(Linear { name: name.to_string(), weight, bias, orientation, low_rank: None, copy: None })
     }
@@ -241,7 +235,7 @@ impl<'a, 's, S: Store> Loader<'a, 's, S> {
         Ok(Norm { kind, weight, bias })
     }
 
-    async fn matrix(&mut self, name: &str, shape: [usize; 2], rounding: Rounding) -> Result<Weight> {
+    async fn matrix(&mut self, name: &str, shape: [usize; 2], spec: &Spec) -> Result<Weight> {
         let plain = |value| Weight::Plain(Param::new(name, value));
         let packed = |host, device: &Device| {
             Weight::Packed(PackedParam { name: name.to_string(), value: Packed::from_host(host, device) })
@@ -249,24 +243,19 @@ impl<'a, 's, S: Store> Loader<'a, 's, S> {
         let Some(total) = self.announced(name, &shape) else {
             return Ok(plain(Tensor::empty([1, 1], self.device)));
         };
-        let stored = match self.weights {
-            WeightFormat::F32 => None,
-            _ => self.files.packed(name).await?,
+        let held = match self.files.info(name) {
+            Some(info) => Held::of(self.weights, name, info, self.files.form(name), spec),
+            None => Held::Plain,
         };
-        // What is stored in as few bits is not rounded again.
-        let bits = match (self.weights, rounding) {
-            (WeightFormat::Q8, Rounding::Allowed) => 8,
-            (WeightFormat::Q4, Rounding::Allowed) => 4,
-            _ => 16,
-        };
-        let weight = match stored.filter(|stored| stored.form.bits() <= bits) {
-            Some(stored) => packed(stored, self.device),
-            None => {
+        let stored = if held == Held::Stored { self.files.packed(name).await? } else { None };
+        let weight = match (stored, held) {
+            (Some(stored), _) => packed(stored, self.device),
+            (None, held) => {
                 let HostTensor { values, .. } = self.files.tensor(name).await?;
-                let rounded = match bits {
-                    4 => HostPacked::four(&values, shape),
-                    8 => HostPacked::eight(&values, shape),
-                    _ => None,
+                let rounded = match held {
+                    Held::Rounded(Form::Four) => HostPacked::four(&values, shape),
+                    Held::Rounded(_) => HostPacked::eight(&values, shape),
+                    Held::Plain | Held::Stored => None,
                 };
                 match rounded {
                     Some(rounded) => packed(rounded, self.device),

@@ -54,10 +54,11 @@ impl CausalLm {
             weights.insert(param.name().to_string(), MergedWeight { shape: param.shape(), source });
         }
         let tables = std::iter::once(&self.embed).chain(self.positions.as_ref());
-        let tables = tables.map(|table| (table.weight.name().to_string(), Source::Table(Box::new(table.clone()))));
+        let tables =
+            tables.map(|table| (table.weight.name().to_string(), Source::Table(Box::new(table.clone()))));
         let linears = handles.linears_mut().into_iter();
-        let linears =
-            linears.map(|linear| (linear.weight.name().to_string(), Source::Linear(Box::new(linear.clone()))));
+        let linears = linears
+            .map(|linear| (linear.weight.name().to_string(), Source::Linear(Box::new(linear.clone()))));
         for (name, source) in tables.chain(linears) {
             if let Some(weight) = weights.get_mut(&name) {
                 weight.source = source;

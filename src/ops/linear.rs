@@ -54,7 +54,13 @@ impl WeightMatrix {
 /// # Shapes
 /// `x`: `[tokens, d_in]` · `weight`: `[d_out, d_in]` · `a`: `[rank, d_in]` · `b`: `[d_out, rank]` ·
 /// result: `[tokens, d_out]`
-pub fn low_rank_linear(x: Tensor<2>, weight: &WeightMatrix, a: Tensor<2>, b: Tensor<2>, scale: f32) -> Tensor<2> {
+pub fn low_rank_linear(
+    x: Tensor<2>,
+    weight: &WeightMatrix,
+    a: Tensor<2>,
+    b: Tensor<2>,
+    scale: f32,
+) -> Tensor<2> {
     let is_f32 = [x.dtype(), a.dtype(), b.dtype()] == [DType::F32; 3]
         && !matches!(weight, WeightMatrix::Dense(weight) if weight.dtype() != DType::F32);
     if super::on_cpu(&x) && is_f32 {
@@ -130,11 +136,7 @@ trait LowRankLinearKernel: Backend {
         scale: f32,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
     /// Gradients of x, a and b.
-    fn backward(
-        kept: Kept<Self>,
-        grad: FloatTensor<Self>,
-        wanted: Wanted,
-    ) -> [Option<FloatTensor<Self>>; 3];
+    fn backward(kept: Kept<Self>, grad: FloatTensor<Self>, wanted: Wanted) -> [Option<FloatTensor<Self>>; 3];
 }
 
 impl LowRankLinear for Flex {
@@ -208,11 +210,7 @@ impl LowRankLinearKernel for Flex {
     }
 
     // With u = scale·g·B: dx = g·W + u·A, dA = uᵀ·x, dB = scale·gᵀ·(x·Aᵀ).
-    fn backward(
-        kept: Kept<Self>,
-        grad: FloatTensor<Self>,
-        wanted: Wanted,
-    ) -> [Option<FloatTensor<Self>>; 3] {
+    fn backward(kept: Kept<Self>, grad: FloatTensor<Self>, wanted: Wanted) -> [Option<FloatTensor<Self>>; 3] {
         let Kept { x, weight, a, b, down, scale } = kept;
         let up = made(&grad, &b, scale); // [tokens, rank]
         let d_x = wanted.x.then(|| {
@@ -258,7 +256,9 @@ mod tests {
             let dense = random::<2>([d_out, d_in], 2);
             let values = dense.clone().into_data().try_into_vec_as::<f32>().expect("floats");
             let packed = HostPacked::four(&values, [d_out, d_in]).expect("whole blocks");
-            for weight in [WeightMatrix::Dense(dense), WeightMatrix::Packed(Packed::from_host(packed, &Device::flex()))] {
+            for weight in
+                [WeightMatrix::Dense(dense), WeightMatrix::Packed(Packed::from_host(packed, &Device::flex()))]
+            {
                 let run = |f: fn(Tensor<2>, &WeightMatrix, Tensor<2>, Tensor<2>, f32) -> Tensor<2>,
                            is_first: bool| {
                     let x = random::<2>([tokens, d_in], 1).autodiff();

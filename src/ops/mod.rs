@@ -25,8 +25,8 @@ pub use cross_entropy::{CrossEntropy, softmax_cross_entropy};
 pub use dropout::{dropout_mask, uniform_noise};
 pub use linear::{WeightMatrix, low_rank, low_rank_linear};
 pub use matmul::matmul;
-pub use packed::Packed;
 pub use norm::{layer_norm, rms_norm};
+pub use packed::Packed;
 pub use rate::product_rate;
 pub use rope::rotate_half;
 pub use self_test::self_test;
@@ -42,6 +42,14 @@ pub(crate) fn is_cpu(device: &Device) -> bool {
 /// Whether the fused CPU forms serve this tensor.
 fn on_cpu<const D: usize>(x: &Tensor<D>) -> bool {
     is_cpu(&x.device())
+}
+
+/// Whether the device is a GPU that is a program.
+fn is_software(_device: &Device) -> bool {
+    #[cfg(feature = "gpu")]
+    return !is_cpu(_device) && crate::device::is_software(_device);
+    #[cfg(not(feature = "gpu"))]
+    false
 }
 
 /// Whether kernels of our own serve this tensor on its GPU.

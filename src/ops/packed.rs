@@ -11,6 +11,8 @@ use burn::backend::autodiff::{
     ops::{Backward, Ops, OpsKind, unary},
 };
 use burn::backend::flex::FlexTensor;
+#[cfg(feature = "gpu")]
+use burn::backend::fusion::custom::TensorSpec;
 use burn::backend::ops::IntTensorOps;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, AutodiffBackend, Backend, Dispatch, ExtensionType, Flex, backend_extension};
@@ -24,6 +26,7 @@ pub struct Packed {
     mins: Tensor<1>,
     shape: [usize; 2],
     form: Form,
+    is_software: bool,
 }
 
 impl Packed {
@@ -44,6 +47,7 @@ impl Packed {
             mins: floats(mins),
             shape,
             form,
+            is_software: super::is_software(device),
         }
     }
 
@@ -102,6 +106,7 @@ impl Packed {
             mins: self.mins.clone().into_dispatch(),
             shape: self.shape,
             form: self.form,
+            is_software: self.is_software,
         }
     }
 }
@@ -120,13 +125,16 @@ pub(super) struct PackedParts<B: Backend> {
     pub shape: [usize; 2],
     /// How the values lie.
     pub form: Form,
+    /// Whether it lies on a GPU that is a program, which has kernels of its own.
+    pub is_software: bool,
 }
 
 impl<B: Backend, C: CheckpointStrategy> PackedParts<Autodiff<B, C>> {
     /// The same outside autodiff.
     pub fn inner(self) -> PackedParts<B> {
-        let Self { words, scales, mins, shape, form } = self;
-        PackedParts { words, scales: scales.into_primitive(), mins: mins.into_primitive(), shape, form }
+        let Self { words, scales, mins, shape, form, is_software } = self;
+        let (scales, mins) = (scales.into_primitive(), mins.into_primitive());
+        PackedParts { words, scales, mins, shape, form, is_software }
     }
 }
 
@@ -140,7 +148,7 @@ pub(super) trait PackedOps: Backend {
         is_turned: bool,
     ) -> FloatTensor<Self>;
     /// Rows of the matrix by number.
-    #[fusion(meta = |ids, weight| rows_spec(ids, weight))]
+    #[fusion(meta = |ids, weight| TensorSpec::new(Shape::new([ids.shape[0], weight.shape[1]]), weight.scales.dtype))]
     fn packed_rows(ids: IntTensor<Self>, #[extension_type] weight: PackedParts<Self>) -> FloatTensor<Self>;
 }
 
@@ -213,7 +221,8 @@ mod tests {
     fn matrices(shape: [usize; 2]) -> Vec<HostPacked> {
         let values = random::<2>(shape, 9).into_data().try_into_vec_as::<f32>().expect("floats");
         let bf16: Vec<u8> = values.iter().flat_map(|&v| half::bf16::from_f32(v).to_le_bytes()).collect();
-        let six: Vec<u8> = (0..shape[0] * shape[1] / 256 * 210).map(|i| (i * 151 + 43) as u8 & 0xBB).collect();
+        let six: Vec<u8> =
+            (0..shape[0] * shape[1] / 256 * 210).map(|i| (i * 151 + 43) as u8 & 0xBB).collect();
         let five: Vec<u8> = (0..shape[0] * shape[1] / 32 * 24).map(|i| (i * 151 + 43) as u8 & 0xBB).collect();
         [
             HostPacked::from_stored(StoredType::BF16, &bf16, shape),
@@ -229,7 +238,8 @@ mod tests {
 
     #[test]
     fn packed_products_equal_those_with_the_same_values_unpacked() {
-        for [n, rows, columns] in [[1, 200, 256], [2, 7, 256], [3, 5, 256], [130, 300, 512], [700, 96, 1024]] {
+        for [n, rows, columns] in [[1, 200, 256], [2, 7, 256], [3, 5, 256], [130, 300, 512], [700, 96, 1024]]
+        {
             for host in matrices([rows, columns]) {
                 let form = host.form;
                 let dense = TensorData::new(host.decode(), [rows, columns]);

@@ -18,7 +18,7 @@ use crate::device;
 use crate::estimate::{Rate, RowSize};
 use crate::hub::Kept;
 use crate::methods::MethodConfig;
-use crate::models::{ADAPTER_CONFIG, ADAPTER_MODEL, Adapter, Spec, refuse_too_large};
+use crate::models::{ADAPTER_CONFIG, ADAPTER_MODEL, Adapter, HeldBytes, Spec, refuse_too_large};
 use crate::protocol::{Command, Control, Event, ModelCard, StoredFile, TrainSummary, Trained, Update};
 use crate::store::folder::Folder;
 use crate::store::model_files::ModelFiles;
@@ -62,6 +62,7 @@ struct Opened {
     name: String,
     tokenizer: Tokenizer,
     spec: Spec,
+    held: HeldBytes,
 }
 
 impl<S: Store> Session<S> {
@@ -134,11 +135,13 @@ impl<S: Store> Session<S> {
             if let Some(max_bytes) = device::max_tensor_bytes(&device::open(&self.device)?) {
                 refuse_too_large(&files, &self.device, max_bytes)?;
             }
-            Ok((tokenizer, spec, card))
+            let held = HeldBytes::of(&files, &spec);
+            Ok((tokenizer, spec, held, card))
         };
         // The store's keys are the page's own affair: people know the names of their files.
-        let (tokenizer, spec, card) = opened.await.map_err(|error: Error| error.without_folder(&key))?;
-        self.model = Some(Opened { key, name, tokenizer, spec });
+        let (tokenizer, spec, held, card) =
+            opened.await.map_err(|error: Error| error.without_folder(&key))?;
+        self.model = Some(Opened { key, name, tokenizer, spec, held });
         tell(Update::Model(card));
         Ok(())
     }

@@ -15,8 +15,8 @@ pub mod tokenizer_files;
 pub mod zip;
 
 pub use entry::Entry;
-pub use packed::{Form, HostPacked};
 pub use key::{check_key, human_bytes};
+pub use packed::{Form, HostPacked};
 
 use crate::Result;
 pub(crate) use entry::shortened;

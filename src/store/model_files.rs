@@ -3,7 +3,7 @@
 use super::gguf_model::GgufModel;
 use super::hf_folder::{HfFolder, Tensors, join};
 use super::tokenizer_files::TokenizerFiles;
-use super::{HostPacked, HostTensor, Store, TensorInfo, shortened};
+use super::{Form, HostPacked, HostTensor, Store, TensorInfo, shortened};
 use crate::{Error, Result};
 use serde_json::Value;
 
@@ -111,11 +111,19 @@ impl<'s, S: Store> ModelFiles<'s, S> {
         }
     }
 
+    /// The form that [`Self::packed`] gives a tensor.
+    pub fn form(&self, name: &str) -> Option<Form> {
+        let is_changed = matches!(&self.weights, Weights::Gguf(model) if !model.keeps_rows(name));
+        self.info(name).filter(|_| !is_changed).and_then(|info| Form::of(info.stored))
+    }
+
     /// Reads a matrix in the few bits a value that it is stored in; `None` where it has no such form.
     pub async fn packed(&self, name: &str) -> Result<Option<HostPacked>> {
         match &self.weights {
             Weights::Safetensors(tensors) => match tensors.get(name) {
-                Some((file, entry)) => entry.read_packed(self.store, file, name, None::<fn(usize) -> usize>).await,
+                Some((file, entry)) => {
+                    entry.read_packed(self.store, file, name, None::<fn(usize) -> usize>).await
+                }
                 None => Ok(None),
             },
             Weights::Gguf(model) => model.packed(self.store, name).await,

@@ -28,6 +28,9 @@ pub enum Form {
 }
 
 impl Form {
+    /// What matrices are rounded to in eight bits.
+    pub const EIGHT: Self = Self::Eight { block: BLOCK, has_min: false };
+
     /// Values with one scale; rows are whole numbers of them.
     pub fn block(self) -> usize {
         match self {
@@ -133,7 +136,7 @@ impl HostPacked {
     ///
     /// `None` where rows are no whole number of blocks.
     pub fn eight(values: &[f32], shape: [usize; 2]) -> Option<Self> {
-        Self::rounded(values, shape, Form::Eight { block: BLOCK, has_min: false }, |block, q| {
+        Self::rounded(values, shape, Form::EIGHT, |block, q| {
             let scale = block.iter().fold(0.0, |largest: f32, value| largest.max(value.abs())) / 127.0;
             for (q, value) in q.iter_mut().zip(block) {
                 *q = if scale > 0.0 { (value / scale).round() as i8 } else { 0 };
@@ -166,7 +169,8 @@ impl HostPacked {
             Form::Four => {
                 // Values around zero go up by the 8 that the minimum takes off again, without rounding.
                 let shift = if min.is_some() { 0 } else { 8 };
-                let byte = |i: usize| (q[i] + shift).cast_unsigned() | (q[i + 16] + shift).cast_unsigned() << 4;
+                let byte =
+                    |i: usize| (q[i] + shift).cast_unsigned() | (q[i + 16] + shift).cast_unsigned() << 4;
                 let word = |w: usize| u32::from_le_bytes(std::array::from_fn(|i| byte(4 * w + i)));
                 self.words.extend((0..4).map(word));
                 self.mins.push(min.unwrap_or(-8.0 * scale));
@@ -212,7 +216,8 @@ fn four_bits(block: &[f32], best: &mut [i8; BLOCK]) -> (f32, Option<f32>) {
         if scale <= 0.0 || !scale.is_finite() {
             break;
         }
-        let q: [i8; BLOCK] = std::array::from_fn(|i| ((block[i] - min) / scale).round().clamp(0.0, 15.0) as i8);
+        let q: [i8; BLOCK] =
+            std::array::from_fn(|i| ((block[i] - min) / scale).round().clamp(0.0, 15.0) as i8);
         let error = |(&value, &q): (&f32, &i8)| (f32::from(q) * scale + min - value).powi(2);
         let error: f32 = block.iter().zip(&q).map(error).sum();
         if error >= found.0 {

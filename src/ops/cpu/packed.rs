@@ -1,5 +1,8 @@
 //! Products with a packed matrix: a tile of it at a time is unpacked into the cache and multiplied there.
-#![expect(unsafe_code, reason = "the result is not made of zeros first, and its columns are written by several cores")]
+#![expect(
+    unsafe_code,
+    reason = "the result is not made of zeros first, and its columns are written by several cores"
+)]
 
 use super::gemm::{Before, MIN_PART, Matrix, Out, STEP, write_part};
 use super::{rows, tasks};
@@ -39,13 +42,7 @@ pub(in crate::ops) enum Way {
 
 impl<'a> PackedMatrix<'a> {
     /// Words, scales and minima as [`crate::store::HostPacked`] has them; scales and minima may be longer.
-    pub fn new(
-        form: Form,
-        shape: [usize; 2],
-        words: &'a [u32],
-        scales: &'a [f32],
-        mins: &'a [f32],
-    ) -> Self {
+    pub fn new(form: Form, shape: [usize; 2], words: &'a [u32], scales: &'a [f32], mins: &'a [f32]) -> Self {
         let [rows, columns] = shape;
         let n_blocks = rows * columns / form.block();
         assert_eq!(words.len() * form.per_word(), rows * columns, "a packed matrix has all its words");
@@ -180,7 +177,10 @@ impl<'a> PackedMatrix<'a> {
 ///
 /// # Shapes
 /// result: `[ids.len(), columns]`
-pub(in crate::ops) fn unpacked_rows(matrix: PackedMatrix, ids: impl ExactSizeIterator<Item = usize>) -> Vec<f32> {
+pub(in crate::ops) fn unpacked_rows(
+    matrix: PackedMatrix,
+    ids: impl ExactSizeIterator<Item = usize>,
+) -> Vec<f32> {
     let ids: Vec<usize> = ids.collect();
     assert!(ids.iter().all(|&id| id < matrix.rows), "a row's number is below the number of rows");
     let mut out = vec![0.0; ids.len() * matrix.columns];

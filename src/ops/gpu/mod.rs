@@ -11,6 +11,7 @@
 mod cross_entropy;
 mod matmul;
 mod norm;
+mod packed;
 mod rope;
 mod softmax;
 

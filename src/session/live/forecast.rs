@@ -1,10 +1,9 @@
 //! What a run would need, and whether its settings are right, asked before it begins.
 
-use super::{Rows, Session, Tell};
+use super::{Opened, Rows, Session, Tell};
 use crate::config::Run;
 use crate::device;
 use crate::estimate::{Kernels, Known, Rate, RowSize, estimate, flop_per_token};
-use crate::models::Spec;
 use crate::ops;
 use crate::protocol::{Estimate, RateFrom, SettingProblem, StepMetrics, Update};
 use crate::store::Store;
@@ -31,7 +30,7 @@ impl<S: Store> Session<S> {
         if problems.is_empty() && self.model.is_some() {
             let rate = self.rate().await;
             if let (Some(opened), rows) = (&self.model, self.data.as_ref()) {
-                let known = self.known(&opened.spec, rows, rate, limit_bytes);
+                let known = self.known(opened, rows, rate, limit_bytes);
                 match estimate(known, &run) {
                     Ok(found) => estimated = Some(found),
                     Err(error) => problems = setting_problems(error),
@@ -45,15 +44,16 @@ impl<S: Store> Session<S> {
 
     fn known<'a>(
         &self,
-        spec: &'a Spec,
+        opened: &'a Opened,
         rows: Option<&'a Rows>,
         rate: Option<Rate>,
         limit_bytes: Option<u64>,
     ) -> Known<'a> {
         Known {
-            spec,
+            spec: &opened.spec,
             rows: rows.map_or(&[], |rows| &rows.sizes),
             held_out: None,
+            held: Some(opened.held),
             kernels: Kernels::of(&self.device),
             rate,
             limit_bytes: limit_bytes.or_else(|| device::memory_limit(&self.device)),
@@ -87,7 +87,7 @@ impl<S: Store> Session<S> {
         rates.sort_by(f64::total_cmp);
         let Some(&median) = rates.get(rates.len() / 2) else { return };
         let Some(opened) = &self.model else { return };
-        let known = self.known(&opened.spec, self.data.as_ref(), None, None);
+        let known = self.known(opened, self.data.as_ref(), None, None);
         let Ok(Some(flop_per_token)) = flop_per_token(known, run) else { return };
         let flop_per_sec = median * flop_per_token;
         self.rate = Some(Rate { flop_per_sec, from: RateFrom::Steps });

@@ -84,8 +84,10 @@ impl<S: Store> Session<S> {
             Some(folder) => Some(Adapter::load(&self.store, folder).await?),
             None => None,
         };
-        let model =
-            load_model(&self.device, WeightFormat::Auto, &files, attached, &mut |event| tell(Update::Event(event))).await?;
+        let model = load_model(&self.device, WeightFormat::Auto, &files, attached, &mut |event| {
+            tell(Update::Event(event))
+        })
+        .await?;
         Ok(Speaker { model, key, adapter })
     }
 }

@@ -123,6 +123,11 @@ impl GgufModel {
         Ok(Some(tensor.restore.apply(read)))
     }
 
+    /// Whether a tensor's rows are rows of the file, unchanged.
+    pub fn keeps_rows(&self, name: &str) -> bool {
+        self.tensors.get(name).is_some_and(|tensor| tensor.restore.source_rows(1).is_some())
+    }
+
     /// Reads a matrix in few bits, with the values that [`Self::tensor`] would have; `None` where it has no such form.
     pub async fn packed(&self, store: &impl Store, name: &str) -> Result<Option<HostPacked>> {
         let Some(tensor) = self.tensors.get(name) else { return Ok(None) };

@@ -43,7 +43,9 @@ fn rows() -> Vec<Encoded> {
 async fn model(device: &str) -> CausalLm {
     let store = in_memory(&tiny_llama());
     let files = ModelFiles::open(&store, "").await.unwrap();
-    CausalLm::load(&files, attune::config::WeightFormat::Auto, &device::open(device).unwrap(), &mut |_| {}).await.unwrap()
+    CausalLm::load(&files, attune::config::WeightFormat::Auto, &device::open(device).unwrap(), &mut |_| {})
+        .await
+        .unwrap()
 }
 
 async fn lora(device: &str) -> CausalLm {
