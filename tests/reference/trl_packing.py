@@ -48,8 +48,11 @@ def main():
             tell_step(state.global_step, trainer.n_tokens, time.perf_counter() - self.began)
             trainer.n_tokens = 0
 
+    model = base_model(options)
+    # The file's weights are dequantised while they are read; the trainer would refuse them for the file's sake.
+    model.is_quantized = False
     trainer = Counting(
-        model=base_model(options),
+        model=model,
         args=SFTConfig(
             output_dir=str(options.out), num_train_epochs=1, per_device_train_batch_size=options.batch_size,
             gradient_accumulation_steps=options.accumulated, max_length=options.max_length, packing=True,

@@ -56,6 +56,9 @@ impl Scale {
     }
 }
 
+/// What a panel draws of a side.
+type SpreadOf = fn(&Rival) -> Option<Spread>;
+
 /// The picture of these cases; `title` says what was measured on what.
 pub fn svg(title: &str, compared: &[Compared]) -> String {
     let rows: Vec<(&str, &Rival)> = compared
@@ -65,11 +68,11 @@ pub fn svg(title: &str, compared: &[Compared]) -> String {
     let height = TOP + ROW * rows.len() as f64 + 34.0;
     let bottom = height - 34.0;
     let mut body = String::new();
-    let of: [(&str, fn(&Rival) -> Option<Spread>); 2] = [
+    let panels: [(&str, SpreadOf); 2] = [
         ("times as fast (more is better)", |rival| Some(rival.speed)),
         ("share of memory (less is better)", |rival| rival.memory),
     ];
-    for ((heading, spread_of), (panel, target)) in of.iter().zip(PANELS.into_iter().zip(TARGETS)) {
+    for ((heading, spread_of), (panel, target)) in panels.iter().zip(PANELS.into_iter().zip(TARGETS)) {
         let spreads = || rows.iter().filter_map(|(_, rival)| spread_of(rival));
         let values = spreads().flat_map(|spread| [spread.min, spread.max]).chain([target]);
         let scale = Scale::around(values, panel);
