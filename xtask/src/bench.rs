@@ -55,6 +55,8 @@ pub fn run(args: &Args) -> Result<()> {
     if args.web {
         return write_json(&out_file(args, "bench-web.json"), &bench_web::figures(args.rounds)?);
     }
+    // Before the build, which is work too.
+    let load_average = load_average();
     let attune = demo::build(&args.device)?;
     demo::fetch_model(&attune)?;
     let model = demo::model_file(&Command::new(&attune))?;
@@ -68,7 +70,7 @@ pub fn run(args: &Args) -> Result<()> {
         "device": args.device,
         "threads": threads,
         "rounds": args.rounds,
-        "load_average_before": load_average(),
+        "load_average_before": load_average,
     });
     if args.growth {
         return grow(args, &bench, head);
@@ -144,14 +146,19 @@ fn measure(bench: &Bench, case: Case, rounds: u32) -> Result<Compared> {
     Ok(Compared::new(name, kind, sides))
 }
 
+/// What was measured on what; and that it is not to be relied on, where the machine had other work.
 fn title(figures: &Value) -> String {
     let text = |name: &str| figures[name].as_str().unwrap_or("?").to_string();
+    let n_rounds = figures["rounds"].as_u64().unwrap_or(0);
+    let rounds = if n_rounds == 1 { "1 round".to_string() } else { format!("{n_rounds} rounds") };
+    let load = figures["load_average_before"].as_f64().unwrap_or(0.0);
+    let is_busy = load >= figures["threads"].as_f64().unwrap_or(f64::INFINITY);
+    let busy = if is_busy { format!("; PROVISIONAL, load average {load:.1}") } else { String::new() };
     format!(
-        "SmolLM2-135M in f32 on {}, {} threads, {}, {} rounds",
+        "SmolLM2-135M in f32 on {}, {} threads, {}, {rounds}{busy}",
         text("device"),
         figures["threads"],
         text("machine"),
-        figures["rounds"]
     )
 }
 
@@ -171,7 +178,7 @@ pub fn machine() -> String {
     format!("{} ({}, {})", model.unwrap_or("unknown processor"), std::env::consts::ARCH, std::env::consts::OS)
 }
 
-/// Programs that wanted a core in the last minute: above 1 the machine had other work, and figures are provisional.
+/// Programs that wanted a core, in the mean of the last minute.
 fn load_average() -> Option<f64> {
     std::fs::read_to_string("/proc/loadavg").ok()?.split_whitespace().next()?.parse().ok()
 }
@@ -187,4 +194,21 @@ fn write_file(path: &Path, text: &str) -> Result<()> {
         std::fs::create_dir_all(folder).with_context(|| format!("could not create {}", folder.display()))?;
     }
     std::fs::write(path, text).with_context(|| format!("could not write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::title;
+    use serde_json::json;
+
+    #[test]
+    fn figures_of_a_busy_machine_say_so() {
+        let of = |load: f64| {
+            title(
+                &json!({ "device": "cpu", "threads": 2, "machine": "A", "rounds": 1, "load_average_before": load }),
+            )
+        };
+        assert_eq!(of(0.3), "SmolLM2-135M in f32 on cpu, 2 threads, A, 1 round");
+        assert!(of(9.04).ends_with("1 round; PROVISIONAL, load average 9.0"));
+    }
 }
