@@ -2,16 +2,23 @@
 
     python bench_peft.py --model SmolLM2-135M-Instruct.Q4_1.gguf train --batch-size 8 --length 128
     python bench_peft.py --model SmolLM2-135M-Instruct.Q4_1.gguf generate --n-tokens 64
+    python bench_peft.py --model SmolLM2-135M-Instruct.Q4_1.gguf first-step --train first.jsonl
 
 A training step is forward, loss over all tokens but the first, backward, clipping and AdamW on rows of random tokens
 without padding. `peak_rss_mib` is the whole process's, loading included; `work_peak_rss_mib` leaves the loading out,
-whose dequantised copies are the larger part of short runs.
+whose dequantised copies are the larger part of short runs. `--compile` puts torch.compile before the steps; compiling
+falls into the warm-up, in time and in memory.
+
+`first-step` makes one step of the demo on all rows of the file and tells when it is done: whoever started the process
+times it.
 """
 
 import statistics
 import time
+from pathlib import Path
 
-from shared import arguments, base_model, peak_rss_mib, peak_since_reset_mib, report, reset_peak, versions, with_lora
+from shared import arguments, base_model, peak_rss_mib, peak_since_reset_mib, report, reset_peak, tell_step, tokenizer
+from shared import versions, with_lora
 
 
 def train(torch, options):
@@ -20,8 +27,12 @@ def train(torch, options):
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-4)
     vocab = model.config.vocab_size
+    if options.compile:
+        model = torch.compile(model)
     seconds, losses = [], []
-    for _ in range(options.warm + options.steps):
+    for step in range(options.warm + options.steps):
+        if options.compile and step == options.warm:
+            reset_peak()
         ids = torch.randint(0, vocab, (options.batch_size, options.length))
         began = time.perf_counter()
         logits = model(ids).logits[:, :-1]
@@ -51,6 +62,15 @@ def generate(torch, options):
     return options.n_tokens, seconds[options.warm :], {"prompt_length": options.prompt_length}
 
 
+def first_step(torch, options):
+    from peft_reviews import read, train as train_on_reviews
+
+    rows = read(options.train)
+    options.batch_size = len(rows)
+    trained = train_on_reviews(torch, with_lora(base_model(options)), tokenizer(options), rows, options)
+    tell_step(1, trained["n_tokens"], trained["train_secs"])
+
+
 def main():
     parser = arguments(__doc__.split("\n")[0])
     cases = parser.add_subparsers(dest="case", required=True)
@@ -59,14 +79,21 @@ def main():
     case.add_argument("--length", type=int, default=128)
     case.add_argument("--warm", type=int, default=1)
     case.add_argument("--steps", type=int, default=5)
+    case.add_argument("--compile", action="store_true")
     case = cases.add_parser("generate")
     case.add_argument("--prompt-length", type=int, default=16)
     case.add_argument("--n-tokens", type=int, default=64)
     case.add_argument("--warm", type=int, default=1)
     case.add_argument("--steps", type=int, default=3)
+    case = cases.add_parser("first-step")
+    case.add_argument("--train", type=Path, required=True)
+    case.add_argument("--max-length", type=int, default=128)
+    case.add_argument("--learning-rate", type=float, default=2e-4)
     options = parser.parse_args()
     import torch
 
+    if options.case == "first-step":
+        return first_step(torch, options)
     n_tokens, seconds, more = (train if options.case == "train" else generate)(torch, options)
     rates = [n_tokens / s for s in seconds]
     report(

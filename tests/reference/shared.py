@@ -43,14 +43,20 @@ def tokenizer(options):
     return AutoTokenizer.from_pretrained(options.model.parent, gguf_file=options.model.name)
 
 
+def lora_config():
+    """LoRA of rank 8 on all linear layers."""
+    from peft import LoraConfig
+
+    return LoraConfig(r=8, lora_alpha=16, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
+
+
 def with_lora(model, init=None):
-    """LoRA of rank 8 on all linear layers, or the adapter in the folder `init`."""
-    from peft import LoraConfig, PeftModel, get_peft_model
+    """The model with a fresh adapter, or with the one in the folder `init`."""
+    from peft import PeftModel, get_peft_model
 
     if init:
         return PeftModel.from_pretrained(model, init, is_trainable=True)
-    config = LoraConfig(r=8, lora_alpha=16, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
-    return get_peft_model(model, config)
+    return get_peft_model(model, lora_config())
 
 
 def peak_rss_mib():
@@ -72,6 +78,11 @@ def versions():
     from importlib.metadata import version
 
     return {name: version(name) for name in ("torch", "transformers", "peft")}
+
+
+def tell_step(step, n_tokens, elapsed_secs):
+    """An optimizer step is done, said as `attune train --json` says it."""
+    print(json.dumps({"event": "step", "step": step, "n_tokens": n_tokens, "elapsed_secs": elapsed_secs}), flush=True)
 
 
 def log(text):

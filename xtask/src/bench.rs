@@ -1,12 +1,24 @@
-//! `cargo xtask bench`: speed and memory of training and generation, beside transformers + PEFT; with `--web` in the
-//! page, beside jax-js.
+//! `cargo xtask bench`: speed and memory of training and generation, beside transformers + PEFT, TRL and llama.cpp;
+//! with `--growth` how attune's cost grows; with `--web` in the page, beside jax-js.
 //!
-//! Each measurement is a process of its own, so that peak memory is its own; attune and the reference take
-//! turns, so that a machine that slows down slows both.
+//! Each measurement is a process of its own, so that peak memory is its own; the sides take turns, so that a machine
+//! that slows down slows all, and a ratio is of one turn.
+
+mod cases;
+mod figures;
+mod growth;
+mod law;
+mod page;
+mod plot;
+mod side;
 
 use crate::{bench_web, demo, setup};
 use anyhow::{Context, Result, ensure};
+use cases::{Case, Role, cases};
+use figures::Compared;
+pub use figures::median;
 use serde_json::{Value, json};
+use side::{Bench, Sample};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -15,98 +27,36 @@ pub struct Args {
     /// Backend to build and measure: cpu, vulkan, metal, cuda, webgpu.
     #[arg(long, value_name = "NAME", default_value = "cpu")]
     device: String,
-    /// Processes of each kind and case.
+    /// Processes of each side and case.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
-    /// Threads of both sides; all cores when absent.
+    /// Threads of every side; all cores when absent.
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
-    /// Only cases whose name contains this.
+    /// Only cases whose name contains this; the figures go to the cache unless `--out` says where.
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
-    /// Instead time training in the page on WebGPU, beside jax-js in the same browser.
+    /// Also the long cases: 4x512 tokens, torch.compile, packing beside TRL, gradient checkpointing.
     #[arg(long)]
+    full: bool,
+    /// Instead measure how time and memory of a step grow with length, batch and rank.
+    #[arg(long, conflicts_with_all = ["web", "full", "only"])]
+    growth: bool,
+    /// Instead time training in the page on WebGPU, beside jax-js in the same browser.
+    #[arg(long, conflicts_with_all = ["full", "only"])]
     web: bool,
-    /// Where the figures go: `docs/bench.json`, or `docs/bench-web.json` with `--web`.
+    /// Where the figures go: `docs/bench.json`, `docs/growth.json` or `docs/bench-web.json`; the plot beside it.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 }
 
-/// One thing that is timed, with the arguments that both sides take for it.
-struct Case {
-    name: &'static str,
-    attune: &'static [&'static str],
-    reference: &'static [&'static str],
-}
-
-const CASES: &[Case] = &[
-    Case {
-        name: "train 1x128",
-        attune: &["bench-step", "--batch", "1", "--seq", "128", "--warmup", "2", "--steps", "12"],
-        reference: &["train", "--batch-size", "1", "--length", "128", "--warm", "2", "--steps", "12"],
-    },
-    Case {
-        name: "train 8x128",
-        attune: &["bench-step", "--batch", "8", "--seq", "128", "--warmup", "1", "--steps", "5"],
-        reference: &["train", "--batch-size", "8", "--length", "128", "--warm", "1", "--steps", "5"],
-    },
-    Case {
-        name: "generate",
-        attune: &[
-            "bench-generate",
-            "--prompt-tokens",
-            "32",
-            "--new-tokens",
-            "64",
-            "--warmup",
-            "1",
-            "--steps",
-            "3",
-        ],
-        reference: &["generate", "--prompt-length", "32", "--n-tokens", "64", "--warm", "1", "--steps", "3"],
-    },
-];
-
-/// What the processes of one side of one case measured.
-#[derive(Default)]
-struct Samples {
-    /// Of each step of each process.
-    tokens_per_sec: Vec<f64>,
-    /// Of each process, from its start.
-    peak_rss_mib: Vec<f64>,
-    /// Of each process, from the moment that the model is loaded.
-    work_peak_rss_mib: Vec<f64>,
-}
-
-impl Samples {
-    fn add(&mut self, object: &Value) -> Result<()> {
-        let steps = object["tokens_per_sec"].as_array().context("no list `tokens_per_sec`")?;
-        self.tokens_per_sec.extend(steps.iter().filter_map(Value::as_f64));
-        self.peak_rss_mib.push(object["peak_rss_mib"].as_f64().context("no number `peak_rss_mib`")?);
-        // Only Linux can tell.
-        self.work_peak_rss_mib.extend(object["work_peak_rss_mib"].as_f64());
-        ensure!(!self.tokens_per_sec.is_empty(), "no step was measured");
-        Ok(())
-    }
-
-    fn to_json(&self) -> Value {
-        let (low, high) = spread(&self.tokens_per_sec);
-        json!({
-            "tokens_per_sec": { "median": median(&self.tokens_per_sec), "min": low, "max": high,
-                                "n": self.tokens_per_sec.len() },
-            "peak_rss_mib": median(&self.peak_rss_mib),
-            "work_peak_rss_mib": median(&self.work_peak_rss_mib),
-        })
-    }
-}
-
 /// Runs `cargo xtask bench`.
 pub fn run(args: &Args) -> Result<()> {
-    let usual = if args.web { "docs/bench-web.json" } else { "docs/bench.json" };
-    let out = crate::root().join(args.out.as_deref().unwrap_or(Path::new(usual)));
     if args.web {
-        return write(&out, &bench_web::figures(args.rounds)?);
+        return write_json(&out_file(args, "bench-web.json"), &bench_web::figures(args.rounds)?);
     }
+    // Before the build, which is work too.
+    let load_average = load_average();
     let attune = demo::build(&args.device)?;
     demo::fetch_model(&attune)?;
     let model = demo::model_file(&Command::new(&attune))?;
@@ -114,77 +64,111 @@ pub fn run(args: &Args) -> Result<()> {
         Some(threads) => threads,
         None => std::thread::available_parallelism().context("the number of cores")?.get(),
     };
-    let script = crate::root().join("tests/reference/bench_peft.py");
-    let python = setup::reference_python();
-    if python.is_none() {
-        eprintln!(
-            "no Python with torch, transformers and peft (see ATTUNE_PYTHON): attune alone is measured"
-        );
-    }
-
-    let mut cases = Vec::new();
-    println!(
-        "{:<12} {:>22} {:>22} {:>6}   {:>9} {:>9} {:>6}",
-        "case", "attune tokens/s", "PyTorch tokens/s", "ratio", "MiB", "MiB", "ratio"
-    );
-    for case in CASES.iter().filter(|case| args.only.as_deref().is_none_or(|only| case.name.contains(only))) {
-        let (mut ours, mut theirs) = (Samples::default(), Samples::default());
-        for _ in 0..args.rounds {
-            let mut command = Command::new(&attune);
-            command.args(case.attune).args(["--model", &model, "--device", &args.device, "--json"]);
-            ours.add(&demo::last_object(command.env("RAYON_NUM_THREADS", threads.to_string()))?)?;
-            if let Some(python) = &python {
-                let mut command = Command::new(python);
-                command.arg(&script).args(["--model", &model, "--threads", &threads.to_string()]);
-                theirs.add(&demo::last_object(command.args(case.reference))?)?;
-            }
-        }
-        print_row(case.name, &ours, &theirs);
-        let reference = python.is_some().then(|| theirs.to_json());
-        cases.push(json!({ "case": case.name, "attune": ours.to_json(), "reference": reference }));
-    }
-    let figures = json!({
+    let bench = Bench::new(attune, model, args.device.clone(), threads, setup::reference_python())?;
+    let head = json!({
         "machine": machine(),
         "device": args.device,
         "threads": threads,
         "rounds": args.rounds,
-        "cases": cases,
+        "load_average_before": load_average,
     });
-    write(&out, &figures)
-}
-
-fn print_row(name: &str, ours: &Samples, theirs: &Samples) {
-    let speed = |samples: &Samples| {
-        let (low, high) = spread(&samples.tokens_per_sec);
-        format!("{:.1} ({low:.1}–{high:.1})", median(&samples.tokens_per_sec))
-    };
-    let (memory, their_memory) = (median(&ours.peak_rss_mib), median(&theirs.peak_rss_mib));
-    if theirs.tokens_per_sec.is_empty() {
-        println!("{name:<12} {:>22} {:>22} {:>6}   {memory:>9.0}", speed(ours), "–", "–");
-        return;
+    if args.growth {
+        return grow(args, &bench, head);
     }
-    let ratio = median(&ours.tokens_per_sec) / median(&theirs.tokens_per_sec);
-    println!(
-        "{name:<12} {:>22} {:>22} {ratio:>6.2}   {memory:>9.0} {their_memory:>9.0} {:>6.2}",
-        speed(ours),
-        speed(theirs),
-        memory / their_memory
-    );
+    compare(args, &bench, head)
 }
 
-pub fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let middle = sorted.len() / 2;
-    match sorted.len() {
-        0 => f64::NAN,
-        n if n % 2 == 1 => sorted[middle],
-        _ => f64::midpoint(sorted[middle - 1], sorted[middle]),
+fn grow(args: &Args, bench: &Bench, mut figures: Value) -> Result<()> {
+    let grown = growth::measure(bench, args.rounds)?;
+    figures["sweeps"] = grown.iter().map(growth::Grown::to_json).collect();
+    write_json(&out_file(args, "growth.json"), &figures)?;
+    let tables = growth::tables(&title(&figures), &grown);
+    println!("{tables}");
+    if args.out.is_none() { page::write("growth", &tables) } else { Ok(()) }
+}
+
+/// Measures the chosen cases and writes what is there after each of them: a long run that fails keeps the others.
+fn compare(args: &Args, bench: &Bench, mut figures: Value) -> Result<()> {
+    let out = out_file(args, "bench.json");
+    let is_chosen = |case: &Case| args.only.as_deref().is_none_or(|only| case.name.contains(only));
+    let chosen: Vec<Case> = cases(args.full).into_iter().filter(is_chosen).collect();
+    ensure!(!chosen.is_empty(), "no case is called so; the long ones need --full");
+    figures["full"] = json!(args.full);
+    figures["versions"] = bench.versions();
+    println!("{}", figures::heading());
+    let mut compared = Vec::new();
+    for case in chosen {
+        let measured = measure(bench, case, args.rounds)?;
+        measured.print();
+        compared.push(measured);
+        figures["cases"] = compared.iter().map(Compared::to_json).collect();
+        write_file(&out, &format!("{figures:#}\n"))?;
     }
+    let plot = out.with_extension("svg");
+    write_file(&plot, &plot::svg(&title(&figures), &compared))?;
+    println!("figures in {}, drawn in {}", out.display(), plot.display());
+    if args.out.is_none() && args.only.is_none() {
+        page::write("bench", &figures::table(&title(&figures), &compared))?;
+    }
+    Ok(())
 }
 
-fn spread(values: &[f64]) -> (f64, f64) {
-    values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(*v), high.max(*v)))
+/// All sides of a case, in turn; every other round in the opposite order, so that none always comes after the same.
+fn measure(bench: &Bench, case: Case, rounds: u32) -> Result<Compared> {
+    let Case { name, kind, ours, others } = case;
+    let mut sides = vec![(ours, Vec::new())];
+    for side in others {
+        match bench.lacks(&side) {
+            Some(lack) => println!("{name}: {} is left out: {lack}", side.name),
+            None => sides.push((side, Vec::<Sample>::new())),
+        }
+    }
+    for round in 0..rounds {
+        let mut order: Vec<usize> = (0..sides.len()).collect();
+        if round % 2 == 1 {
+            order.reverse();
+        }
+        let mut failed = Vec::new();
+        for at in order {
+            let (side, samples) = &mut sides[at];
+            match bench.measure(kind, side) {
+                Ok(sample) => samples.push(sample),
+                Err(error) if side.role == Role::Further => {
+                    println!("{name}: {} is left out: {error:#}", side.name);
+                    failed.push(at);
+                }
+                Err(error) => return Err(error.context(format!("{name}, {}", side.name))),
+            }
+        }
+        failed.sort_unstable();
+        failed.into_iter().rev().for_each(|at| drop(sides.remove(at)));
+    }
+    Ok(Compared::new(name, kind, sides))
+}
+
+/// What was measured on what; and that it is not to be relied on, where the machine had other work.
+fn title(figures: &Value) -> String {
+    let text = |name: &str| figures[name].as_str().unwrap_or("?").to_string();
+    let n_rounds = figures["rounds"].as_u64().unwrap_or(0);
+    let rounds = if n_rounds == 1 { "1 round".to_string() } else { format!("{n_rounds} rounds") };
+    let load = figures["load_average_before"].as_f64().unwrap_or(0.0);
+    let is_busy = load >= figures["threads"].as_f64().unwrap_or(f64::INFINITY);
+    let busy = if is_busy { format!("; PROVISIONAL, load average {load:.1}") } else { String::new() };
+    format!(
+        "SmolLM2-135M in f32 on {}, {} threads, {}, {rounds}{busy}",
+        text("device"),
+        figures["threads"],
+        text("machine"),
+    )
+}
+
+/// A part of the cases never takes the place of the whole.
+fn out_file(args: &Args, usual: &str) -> PathBuf {
+    match (&args.out, &args.only) {
+        (Some(out), _) => crate::root().join(out),
+        (None, Some(_)) => crate::cache::target_dir().join("xtask").join(usual),
+        (None, None) => crate::root().join("docs").join(usual),
+    }
 }
 
 /// The processor as the system names it, so that figures are not read without it.
@@ -194,24 +178,37 @@ pub fn machine() -> String {
     format!("{} ({}, {})", model.unwrap_or("unknown processor"), std::env::consts::ARCH, std::env::consts::OS)
 }
 
-fn write(path: &Path, figures: &Value) -> Result<()> {
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).with_context(|| format!("could not create {}", folder.display()))?;
-    }
-    let text = format!("{figures:#}\n");
-    std::fs::write(path, text).with_context(|| format!("could not write {}", path.display()))?;
+/// Programs that wanted a core, in the mean of the last minute.
+fn load_average() -> Option<f64> {
+    std::fs::read_to_string("/proc/loadavg").ok()?.split_whitespace().next()?.parse().ok()
+}
+
+fn write_json(path: &Path, figures: &Value) -> Result<()> {
+    write_file(path, &format!("{figures:#}\n"))?;
     println!("figures in {}", path.display());
     Ok(())
 }
 
+fn write_file(path: &Path, text: &str) -> Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).with_context(|| format!("could not create {}", folder.display()))?;
+    }
+    std::fs::write(path, text).with_context(|| format!("could not write {}", path.display()))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{median, spread};
+    use super::title;
+    use serde_json::json;
 
     #[test]
-    fn medians_and_spreads() {
-        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
-        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
-        assert_eq!(spread(&[3.0, 1.0, 2.0]), (1.0, 3.0));
+    fn figures_of_a_busy_machine_say_so() {
+        let of = |load: f64| {
+            title(
+                &json!({ "device": "cpu", "threads": 2, "machine": "A", "rounds": 1, "load_average_before": load }),
+            )
+        };
+        assert_eq!(of(0.3), "SmolLM2-135M in f32 on cpu, 2 threads, A, 1 round");
+        assert!(of(9.04).ends_with("1 round; PROVISIONAL, load average 9.0"));
     }
 }

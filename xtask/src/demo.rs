@@ -7,7 +7,8 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-const MODEL: &str = "smollm2-135m";
+/// What the demo and the benchmark fine-tune.
+pub const MODEL: &str = "smollm2-135m";
 
 /// One epoch over 1,600 reviews with LoRA of rank 8 on all linear layers, rows in file order:
 /// the same run as `tests/reference/peft_reviews.py`.
@@ -53,10 +54,9 @@ pub fn run(args: &Args) -> Result<()> {
         command
     };
     let data = crate::cache::dir().join("data");
-    let data_text = data.to_string_lossy();
     heading("Model and reviews");
     fetch_model(Path::new(attune(&[]).get_program()))?;
-    show(&mut attune(&["data", "fetch", "movie-reviews", "--out", &data_text]))?;
+    fetch_reviews(Path::new(attune(&[]).get_program()), &data)?;
     let (train, test) = (data.join("train.jsonl"), data.join("test.jsonl"));
     let (train, test) = (train.to_string_lossy(), test.to_string_lossy());
 
@@ -153,6 +153,13 @@ pub fn fetch_model(attune: &Path) -> Result<()> {
     show(Command::new(attune).args(["models", "fetch", MODEL]).current_dir(crate::root()))
 }
 
+/// Puts `train.jsonl` and `test.jsonl` of the movie reviews into a folder.
+pub fn fetch_reviews(attune: &Path, folder: &Path) -> Result<()> {
+    let mut command = Command::new(attune);
+    command.args(["data", "fetch", "movie-reviews", "--out"]).arg(folder).current_dir(crate::root());
+    show(&mut command)
+}
+
 fn heading(text: &str) {
     eprintln!("\n== {text}");
 }
@@ -179,7 +186,8 @@ pub fn last_object(command: &mut Command) -> Result<Value> {
     serde_json::from_str(line).with_context(|| format!("`{}` printed {line}", typed(command)))
 }
 
-fn typed(command: &Command) -> String {
+/// A command as one would type it.
+pub fn typed(command: &Command) -> String {
     let program =
         Path::new(command.get_program()).file_stem().unwrap_or_default().to_string_lossy().into_owned();
     command.get_args().fold(program, |typed, argument| format!("{typed} {}", argument.to_string_lossy()))

@@ -196,10 +196,16 @@ pub fn reference_python() -> Option<PathBuf> {
         Some(crate::cache::dir().join("ref").join(script)),
         Some(PathBuf::from("python3")),
     ];
+    let modules = ["torch", "transformers", "peft"];
+    candidates.into_iter().flatten().find(|python| has_modules(python, &modules))
+}
+
+/// Whether a Python can find these modules.
+pub fn has_modules(python: &Path, modules: &[&str]) -> bool {
     // find_spec does not import: importing torch takes seconds.
-    let probe = "import sys, importlib.util as u; \
-                 sys.exit(any(u.find_spec(m) is None for m in ('torch', 'transformers', 'peft')))";
-    candidates.into_iter().flatten().find(|python| succeeds(Command::new(python).args(["-c", probe])))
+    let probe =
+        "import sys, importlib.util as u; sys.exit(any(u.find_spec(m) is None for m in sys.argv[1:]))";
+    succeeds(Command::new(python).args(["-c", probe]).args(modules))
 }
 
 #[cfg(test)]
