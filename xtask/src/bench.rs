@@ -1,10 +1,10 @@
 //! `cargo xtask bench`: speed and memory of training and generation, beside transformers + PEFT; with `--web` in the
-//! page, beside jax-js.
+//! page, beside jax-js and TensorFlow.js.
 //!
 //! Each measurement is a process of its own, so that peak memory is its own; attune and the reference take
 //! turns, so that a machine that slows down slows both.
 
-use crate::{bench_web, demo, setup};
+use crate::{bench_web, demo, instructions, setup};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -24,9 +24,12 @@ pub struct Args {
     /// Only cases whose name contains this.
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
-    /// Instead time training in the page on WebGPU, beside jax-js in the same browser.
+    /// Instead time training in the page: on WebGPU beside jax-js and TensorFlow.js, on the CPU beside one native thread.
     #[arg(long)]
     web: bool,
+    /// Instead count the instructions of a step and record them for `cargo xtask test`, in `tests/instructions.json`.
+    #[arg(long)]
+    record_instructions: bool,
     /// Where the figures go: `docs/bench.json`, or `docs/bench-web.json` with `--web`.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -102,6 +105,9 @@ impl Samples {
 
 /// Runs `cargo xtask bench`.
 pub fn run(args: &Args) -> Result<()> {
+    if args.record_instructions {
+        return instructions::record();
+    }
     let usual = if args.web { "docs/bench-web.json" } else { "docs/bench.json" };
     let out = crate::root().join(args.out.as_deref().unwrap_or(Path::new(usual)));
     if args.web {
