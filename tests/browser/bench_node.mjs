@@ -9,10 +9,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { NodeWorker, webgpu } from './node_worker.mjs';
-import { ASKED, BATCH, LENGTH, NEW_TOKENS, RANK, ROWS, STEPS, enlarge } from './small_step.mjs';
+import { ASKED, NEW_TOKENS, ROWS, STEP, model, rates } from './small_step.mjs';
 
 const { ATTUNE_JAX: jax, ATTUNE_SIDE: side } = process.env;
-const fixtures = new URL('../fixtures/', import.meta.url).pathname;
 
 const figures = side === 'jax' ? await theirs() : await ours();
 console.log(JSON.stringify(figures));
@@ -20,17 +19,14 @@ console.log(JSON.stringify(figures));
 process.exit(0);
 
 async function ours() {
-  const folder = mkdtempSync(join(tmpdir(), 'attune-small-'));
-  for (const name of ['tokenizer.json', 'tokenizer_config.json']) cpSync(join(fixtures, 'tokenizer', name), join(folder, name));
-  enlarge(folder, readFileSync(join(fixtures, 'models/llama/config.json'), 'utf8'));
-  const files = Object.fromEntries(readdirSync(folder).map(name => [`models/small/${name}`, readFileSync(join(folder, name))]));
+  const files = Object.fromEntries(readdirSync(model).map(name => [`models/small/${name}`, readFileSync(join(model, name))]));
   const begun = performance.now();
   const worker = await NodeWorker.start({ ...files, 'data/rows.jsonl': Buffer.from(ROWS) });
   const readySeconds = (performance.now() - begun) / 1000;
   const run = {
-    model: 'small', out: 'runs/bench', device: 'webgpu', method: { kind: 'lora', rank: RANK },
-    data: { path: 'rows.jsonl', max_length: LENGTH },
-    train: { max_steps: STEPS, batch_size: BATCH, learning_rate: 2e-4, sample_rows: 0 },
+    model: 'small', out: 'runs/bench', device: 'webgpu', method: { kind: 'lora', rank: STEP.rank },
+    data: { path: 'rows.jsonl', max_length: STEP.length },
+    train: { max_steps: STEP.steps, batch_size: STEP.batch, learning_rate: 2e-4, sample_rows: 0 },
   };
   await worker.work({ command: 'open_model', key: 'models/small', name: 'small' });
   await worker.work({ command: 'read_data', key: 'data/rows.jsonl', name: 'rows.jsonl', settings: run.data, seed: 42 });
@@ -49,8 +45,8 @@ async function theirs() {
   const gpu = await webgpu();
   const code = mkdtempSync(join(tmpdir(), 'attune-jax-'));
   cpSync(jax, code, { recursive: true });
-  cpSync(new URL('jax_step.js', import.meta.url).pathname, join(code, 'jax_step.mjs'));
-  const { train } = await import(pathToFileURL(join(code, 'jax_step.mjs')));
-  const { seconds, losses } = await train(ASKED);
-  return { tokens_per_sec: seconds.map(each => BATCH * LENGTH / each), losses, gpu };
+  for (const name of ['jax_step.js', 'small_inputs.js']) cpSync(new URL(name, import.meta.url).pathname, join(code, name));
+  const { train } = await import(pathToFileURL(join(code, 'jax_step.js')));
+  const { seconds, losses } = await train({ ...ASKED, model: new Uint8Array(readFileSync(join(model, 'model.safetensors'))).buffer });
+  return { tokens_per_sec: rates(seconds), losses, gpu };
 }

@@ -1,31 +1,14 @@
-// The training step of bench_training.mjs in jax-js: a Llama-like decoder, LoRA on all its linear layers, AdamW.
-import { blockUntilReady, defaultDevice, init, jit, nn, numpy as np, random, tree, valueAndGrad } from './index.js';
+// The timed training step in jax-js: a Llama-like decoder, LoRA on all its linear layers, Adam.
+import { blockUntilReady, defaultDevice, init, jit, nn, numpy as np, tree, valueAndGrad } from './index.js';
+import { each, inputs } from './small_inputs.js';
 
-/** Seconds of each step, and the losses. `shape` is the model's configuration in Hugging Face's names. */
-export async function train({ shape, rank, batch, length, steps, learningRate }) {
+/** Seconds of each step, and the losses. `ids` are one row's tokens and the one after; see small_inputs.js for more. */
+export async function train({ shape, rank, batch, length, steps, learningRate, ids: row, model }) {
   if (!(await init()).includes('webgpu')) throw new Error('jax-js finds no WebGPU');
   defaultDevice('webgpu');
-  const { hidden_size: d, intermediate_size: wide, num_hidden_layers: layers, num_attention_heads: heads, vocab_size: vocab } = shape;
+  const { hidden_size: d, num_attention_heads: heads, vocab_size: vocab } = shape;
   const width = d / heads;
-  let seed = 0;
-  const normal = (...dims) => random.normal(random.key(seed++), dims).mul(0.02);
-  const linear = (a, b) => normal(a, b);
-  const base = {
-    embed: normal(vocab, d), head: normal(d, vocab), norm: np.ones([d]),
-    layers: Array.from({ length: layers }, () => ({
-      norms: [np.ones([d]), np.ones([d])],
-      q: linear(d, d), k: linear(d, d), v: linear(d, d), o: linear(d, d),
-      gate: linear(d, wide), up: linear(d, wide), down: linear(wide, d),
-    })),
-  };
-  const pair = (a, b) => [normal(a, rank), np.zeros([rank, b])];
-  const lora = Array.from({ length: layers }, () => ({
-    q: pair(d, d), k: pair(d, d), v: pair(d, d), o: pair(d, d), gate: pair(d, wide), up: pair(d, wide), down: pair(wide, d),
-  }));
-  // Rotary angles [length, width / 2] and the causal mask [length, length].
-  const angle = (t, i) => t / 10000 ** (2 * i / width);
-  const table = f => np.array(new Float32Array(length * width / 2).map((_, n) => f(angle(Math.floor(n / (width / 2)), n % (width / 2))))).reshape([1, length, 1, width / 2]);
-  const still = { cos: table(Math.cos), sin: table(Math.sin), mask: np.array(new Float32Array(length * length).map((_, n) => (n % length > Math.floor(n / length) ? -1e9 : 0))).reshape([1, 1, length, length]) };
+  const { base, lora, still } = each(inputs({ shape, rank, length, model }), ({ shape, values }) => np.array(values).reshape(shape));
 
   const rms = (x, weight) => x.ref.mul(np.reciprocal(np.sqrt(np.mean(np.square(x), -1, { keepdims: true }).add(1e-6)))).mul(weight);
   const apply = (x, weight, [a, b]) => np.matmul(x.ref, weight).add(np.matmul(np.matmul(x, a), b).mul(2));
@@ -49,9 +32,10 @@ export async function train({ shape, rank, batch, length, steps, learningRate })
       const gated = nn.silu(apply(m.ref, layer.gate, lora[i].gate)).mul(apply(m, layer.up, lora[i].up));
       x = x.add(apply(gated, layer.down, lora[i].down));
     });
+    const wanted = nn.oneHot(targets, vocab).mul(still.counted.ref);
     tree.dispose(still);
     const logits = np.matmul(rms(x, base.norm), base.head); // [batch, length, vocab]
-    return np.sum(nn.logSoftmax(logits, -1).mul(nn.oneHot(targets, vocab))).mul(-1 / (batch * length));
+    return np.sum(nn.logSoftmax(logits, -1).mul(wanted)).mul(-1 / (batch * (length - 1)));
   };
   const update = (w, g, m, v, t) => {
     const m2 = m.mul(0.9).add(g.ref.mul(0.1)), v2 = v.mul(0.999).add(np.square(g).mul(0.001));
@@ -67,9 +51,8 @@ export async function train({ shape, rank, batch, length, steps, learningRate })
     return [loss, ...[0, 1, 2].map(part => tree.unflatten(def, all.map(each => each[part])))];
   });
 
-  const draw = new Int32Array(batch * (length + 1)).map((_, i) => (i * 7919 + (i % 13) * 31) % vocab);
-  const ids = np.array(draw.slice(0, batch * length)).reshape([batch, length]);
-  const targets = np.array(draw.slice(1, batch * length + 1)).reshape([batch, length]);
+  const rows = begin => np.array(Int32Array.from({ length: batch * length }, (_, i) => row[begin + i % length])).reshape([batch, length]);
+  const [ids, targets] = [rows(0), rows(1)];
   let [w, m, v] = [lora, tree.map(np.zerosLike, tree.ref(lora)), tree.map(np.zerosLike, tree.ref(lora))];
   const seconds = [], losses = [];
   for (let t = 1; t <= steps; t++) {

@@ -1,5 +1,5 @@
 //! `cargo xtask bench`: speed and memory of training and generation, beside transformers + PEFT, TRL and llama.cpp;
-//! with `--growth` how attune's cost grows; with `--web` in the page, beside jax-js.
+//! with `--growth` how attune's cost grows; with `--web` in the page, beside jax-js and TensorFlow.js.
 //!
 //! Each measurement is a process of its own, so that peak memory is its own; the sides take turns, so that a machine
 //! that slows down slows all, and a ratio is of one turn.
@@ -12,7 +12,7 @@ mod page;
 mod plot;
 mod side;
 
-use crate::{bench_web, demo, setup};
+use crate::{bench_web, demo, instructions, setup};
 use anyhow::{Context, Result, ensure};
 use cases::{Case, Role, cases};
 use figures::Compared;
@@ -42,9 +42,12 @@ pub struct Args {
     /// Instead measure how time and memory of a step grow with length, batch and rank.
     #[arg(long, conflicts_with_all = ["web", "full", "only"])]
     growth: bool,
-    /// Instead time training in the page on WebGPU, beside jax-js in the same browser.
+    /// Instead time training in the page: on WebGPU beside jax-js and TensorFlow.js, on the CPU beside one native thread.
     #[arg(long, conflicts_with_all = ["full", "only"])]
     web: bool,
+    /// Instead count the instructions of a step and record them for `cargo xtask test`, in `tests/instructions.json`.
+    #[arg(long)]
+    record_instructions: bool,
     /// Where the figures go: `docs/bench.json`, `docs/growth.json` or `docs/bench-web.json`; the plot beside it.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -52,6 +55,9 @@ pub struct Args {
 
 /// Runs `cargo xtask bench`.
 pub fn run(args: &Args) -> Result<()> {
+    if args.record_instructions {
+        return instructions::record();
+    }
     if args.web {
         return write_json(&out_file(args, "bench-web.json"), &bench_web::figures(args.rounds)?);
     }

@@ -31,6 +31,7 @@ const STAGES: &[Stage] = &[
     ("clippy", clippy),
     ("wasm", wasm),
     ("tests", tests),
+    ("instructions", |_| crate::instructions::stage()),
     ("browser", browser),
     ("reference", reference),
 ];
@@ -52,7 +53,7 @@ pub fn run(args: &Args) -> Result<()> {
             Tally { passed: 0, skipped: 1.., .. } => "skipped",
             _ => "ok",
         };
-        println!("{name:<10} {word:<8} {:>6.1} s  {}", started.elapsed().as_secs_f64(), verdict.said);
+        println!("{name:<12} {word:<8} {:>6.1} s  {}", started.elapsed().as_secs_f64(), verdict.said);
     }
     println!("all in {:.0} s", begun.elapsed().as_secs_f64());
     println!("{total}");

@@ -13,6 +13,7 @@ const BINARYEN: &str = "132.0.0";
 const PLAYWRIGHT: &str = "1.65.1";
 const AXE: &str = "4.14.1";
 const JAX: &str = "0.1.25";
+const TFJS: &str = "4.22.0";
 const DAWN: &str = "0.6.2";
 
 /// A PATH on which Trunk finds itself, wasm-bindgen and wasm-opt.
@@ -54,6 +55,19 @@ pub fn jax() -> Result<PathBuf> {
     Ok(npm_package("@jax-js/jax", JAX)?.join("@jax-js/jax/dist"))
 }
 
+/// TensorFlow.js and its WebGPU backend as scripts, in the order in which a page loads them.
+///
+/// # Errors
+/// No Node.js, or no registry.
+pub fn tfjs() -> Result<[PathBuf; 2]> {
+    let dist =
+        |package: &str| -> Result<PathBuf> { Ok(npm_package(package, TFJS)?.join(package).join("dist")) };
+    Ok([
+        dist("@tensorflow/tfjs")?.join("tf.min.js"),
+        dist("@tensorflow/tfjs-backend-webgpu")?.join("tf-backend-webgpu.min.js"),
+    ])
+}
+
 /// The folder of Dawn, Chromium's WebGPU, for Node.js.
 ///
 /// # Errors
@@ -76,6 +90,14 @@ pub fn chromium() -> Result<PathBuf, String> {
 /// A sentence that says why there is none.
 pub fn chromedriver() -> Result<PathBuf, String> {
     system_program("CHROMEDRIVER", &["chromedriver"], "chromium-driver")
+}
+
+/// What counts instructions: `VALGRIND`, or one on PATH, or Debian's, installed if need be.
+///
+/// # Errors
+/// A sentence that says why there is none.
+pub fn valgrind() -> Result<PathBuf, String> {
+    system_program("VALGRIND", &["valgrind"], "valgrind")
 }
 
 /// A program that an environment variable names, or that is on PATH under one of these names, or that comes with
