@@ -18,6 +18,7 @@ use burn::tensor::{DType, Shape, Tensor};
 
 /// A matrix `[d_out, d_in]` as it lies in memory.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant)] // a handful of handles, made for a product at a time
 pub enum WeightMatrix {
     /// Floating point.
     Dense(Tensor<2>),

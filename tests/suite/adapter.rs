@@ -4,6 +4,7 @@
 
 use crate::support::{device, device_name, fixtures, folder, golden, json};
 use attune::Result;
+use attune::config::WeightFormat;
 use attune::data::Batch;
 use attune::export::{ExportFormat, ExportReport, Origin};
 use attune::methods::{LoraConfig, MethodConfig, TargetModules};
@@ -63,7 +64,7 @@ pub fn model_folder(model: &str) -> MemoryStore {
 pub fn load(store: &MemoryStore) -> CausalLm {
     block_on(async {
         let files = ModelFiles::open(store, "").await.unwrap();
-        CausalLm::load(&files, &device(), &mut |_| {}).await.unwrap()
+        CausalLm::load(&files, WeightFormat::Auto, &device(), &mut |_| {}).await.unwrap()
     })
 }
 

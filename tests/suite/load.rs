@@ -4,6 +4,7 @@
 
 use crate::adapter::model_folder;
 use crate::support::{device, fixtures, json};
+use attune::config::WeightFormat;
 use attune::models::{CausalLm, refuse_too_large};
 use attune::protocol::Event;
 use attune::session;
@@ -25,7 +26,7 @@ fn load_with(model: &str, config: &Value, weights: Vec<u8>) -> Result<(CausalLm,
     };
     let loaded = block_on(async {
         let files = ModelFiles::open(&store, "").await?;
-        CausalLm::load(&files, &device(), &mut note).await
+        CausalLm::load(&files, WeightFormat::Auto, &device(), &mut note).await
     });
     loaded
         .map(|model| (model, notes))

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)] // a test may fail
 
 use crate::support::{device, folder, golden, json, ready};
-use attune::config::{Run, SchedulerKind};
+use attune::config::{Run, SchedulerKind, WeightFormat};
 use attune::data::batches::{BatchPlan, Batches};
 use attune::data::{Batch, Encoded};
 use attune::methods::{FullConfig, LoraConfig, MethodConfig};
@@ -25,7 +25,7 @@ const LOGITS_TOLERANCE: f32 = 1e-4;
 pub fn load(name: &str) -> CausalLm {
     let store = folder(&format!("models/{name}"));
     let files = ready(ModelFiles::open(&store, "")).unwrap();
-    ready(CausalLm::load(&files, &device(), &mut |_| {})).unwrap()
+    ready(CausalLm::load(&files, WeightFormat::Auto, &device(), &mut |_| {})).unwrap()
 }
 
 fn ints(value: &Value) -> Vec<i64> {
@@ -98,7 +98,7 @@ fn logits_of_gguf_files_equal_transformers() {
         shared.iter().map(|(name, model)| (&**name, *model, format!("models/{model}/golden.safetensors")));
     for (name, model, expected) in own.into_iter().chain(shared) {
         let files = ready(ModelFiles::open(&store, &format!("{name}.gguf"))).unwrap();
-        let loaded = ready(CausalLm::load(&files, &device(), &mut |_| {})).unwrap();
+        let loaded = ready(CausalLm::load(&files, WeightFormat::Auto, &device(), &mut |_| {})).unwrap();
         let rows = json(&format!("models/{model}/golden.json"));
         compare_logits(&loaded, &rows, &golden(&expected)["logits"].values, name);
     }
@@ -341,7 +341,7 @@ fn smollm2_continues_as_in_transformers() {
     let store = attune::native::FileStore::new(path.parent().unwrap());
     let files = ready(ModelFiles::open(&store, path.file_name().unwrap().to_str().unwrap())).unwrap();
     let tokenizer = attune::tokenizer::Tokenizer::from_files(files.tokenizer().unwrap()).unwrap();
-    let model = ready(CausalLm::load(&files, &device(), &mut |_| {})).unwrap();
+    let model = ready(CausalLm::load(&files, WeightFormat::Auto, &device(), &mut |_| {})).unwrap();
     let expected = json("smollm2.json");
     for case in expected["generations"].as_array().unwrap() {
         let found = greedy(&model, &ints(&case["ids"]), 16);
