@@ -34,6 +34,8 @@ mod live_views;
 mod load;
 #[path = "suite/models.rs"]
 mod models;
+#[path = "suite/packed.rs"]
+mod packed;
 #[path = "suite/program.rs"]
 mod program;
 #[path = "suite/rows.rs"]

@@ -2,15 +2,36 @@
 
 use rayon::prelude::*;
 
+/// A call that is inlined into the code for a vector unit. A closure called by value goes through a function that the
+/// compiler adds and does not inline where it is large.
+struct Vectorised<F>(F);
+
+impl<F: FnMut()> pulp::WithSimd for Vectorised<F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(mut self, _: S) {
+        (self.0)();
+    }
+}
+
 /// Calls `f(chunk_index, chunk)` for each chunk of `len` elements; a single one stays on this thread.
 #[inline(always)]
 pub(super) fn for_each_chunk(out: &mut [f32], len: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
     let arch = pulp::Arch::new();
     if out.len() <= len {
-        arch.dispatch(|| f(0, out));
+        arch.dispatch(Vectorised(
+            #[inline(always)]
+            || f(0, out),
+        ));
         return;
     }
-    out.par_chunks_mut(len).enumerate().for_each(|(i, chunk)| arch.dispatch(|| f(i, chunk)));
+    out.par_chunks_mut(len).enumerate().for_each(|(i, chunk)| {
+        arch.dispatch(Vectorised(
+            #[inline(always)]
+            || f(i, chunk),
+        ));
+    });
 }
 
 /// Calls `f(chunk_index, chunk_of_a, chunk_of_b)` for the chunks of two outputs side by side.
@@ -24,7 +45,12 @@ pub(super) fn for_each_chunk_pair(
 ) {
     let arch = pulp::Arch::new();
     let pairs = a.par_chunks_mut(a_len).zip(b.par_chunks_mut(b_len)).enumerate();
-    pairs.for_each(|(i, (a, b))| arch.dispatch(|| f(i, a, b)));
+    pairs.for_each(|(i, (a, b))| {
+        arch.dispatch(Vectorised(
+            #[inline(always)]
+            || f(i, a, b),
+        ));
+    });
 }
 
 /// Cores that work side by side.
@@ -43,6 +69,6 @@ pub(super) fn for_each_part(n_parts: usize, f: impl Fn(usize) + Send + Sync) {
 
 /// Calls `f` on this thread, compiled for the widest vector unit; it should be `#[inline(always)]`.
 #[inline(always)]
-pub(super) fn vectorised(f: impl FnOnce()) {
-    pulp::Arch::new().dispatch(f);
+pub(super) fn vectorised(f: impl FnMut()) {
+    pulp::Arch::new().dispatch(Vectorised(f));
 }

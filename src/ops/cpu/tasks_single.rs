@@ -27,6 +27,6 @@ pub(super) fn for_each_part(n_parts: usize, f: impl Fn(usize) + Send + Sync) {
 }
 
 /// Calls `f`.
-pub(super) fn vectorised(f: impl FnOnce()) {
+pub(super) fn vectorised(mut f: impl FnMut()) {
     f();
 }
