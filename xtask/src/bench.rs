@@ -121,7 +121,7 @@ fn compare(args: &Args, bench: &Bench, mut figures: Value) -> Result<()> {
 
 /// All sides of a case, in turn; every other round in the opposite order, so that none always comes after the same.
 fn measure(bench: &Bench, case: Case, rounds: u32) -> Result<Compared> {
-    let Case { name, kind, ours, others } = case;
+    let Case { name, kind, targets, ours, others } = case;
     let mut sides = vec![(ours, Vec::new())];
     for side in others {
         match bench.lacks(&side) {
@@ -149,7 +149,7 @@ fn measure(bench: &Bench, case: Case, rounds: u32) -> Result<Compared> {
         failed.sort_unstable();
         failed.into_iter().rev().for_each(|at| drop(sides.remove(at)));
     }
-    Ok(Compared::new(name, kind, sides))
+    Ok(Compared::new(name, kind, targets, sides))
 }
 
 /// What was measured on what; and that it is not to be relied on, where the machine had other work.

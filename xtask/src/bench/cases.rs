@@ -8,8 +8,26 @@ const MODEL: &str = "{model}";
 pub struct Case {
     pub name: String,
     pub kind: Kind,
+    pub targets: Targets,
     pub ours: Side,
     pub others: Vec<Side>,
+}
+
+/// What is to be reached beside the side that counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Targets {
+    /// Times as fast, at least.
+    pub speed: Option<f64>,
+    /// Share of its memory, at most.
+    pub memory: Option<f64>,
+}
+
+impl Targets {
+    pub fn text(self) -> String {
+        let speed = self.speed.map(|speed| format!("{speed} times as fast"));
+        let memory = self.memory.map(|memory| format!("{memory} of the memory"));
+        speed.into_iter().chain(memory).collect::<Vec<_>>().join(", ")
+    }
 }
 
 /// How a process is measured.
@@ -59,6 +77,7 @@ pub fn cases(full: bool) -> Vec<Case> {
         cases.push(training("train 4x512", 4, 512, 1, 2, full));
         cases.push(packing());
         cases.push(checkpointing());
+        cases.push(qlora());
     }
     cases.push(cold_start());
     cases.push(generation());
@@ -78,7 +97,9 @@ fn training(name: &str, batch: u32, seq: u32, warmup: u32, steps: u32, full: boo
     if full {
         others.push(peft("PEFT, torch.compile", Role::Further, "sdpa", " --compile"));
     }
-    Case { name: name.into(), kind: Kind::Steps, ours: steps_of_attune(batch, seq, warmup, steps), others }
+    let targets = Targets { speed: Some(1.5), memory: Some(0.4) };
+    let ours = steps_of_attune(batch, seq, warmup, steps);
+    Case { name: name.into(), kind: Kind::Steps, targets, ours, others }
 }
 
 fn steps_of_attune(batch: u32, seq: u32, warmup: u32, steps: u32) -> Side {
@@ -100,6 +121,7 @@ fn packing() -> Case {
     Case {
         name: "packed reviews".into(),
         kind: Kind::WholeRun,
+        targets: Targets { speed: Some(2.0), memory: None },
         ours: attune(
             "train --model {alias} --data {packed} --out {out} --method lora --rank 8 --alpha 16 --dropout 0 \
              --epochs 1 --batch-size 4 --max-length 256 --packing --learning-rate 2e-4 --no-shuffle",
@@ -116,8 +138,26 @@ fn checkpointing() -> Case {
     Case {
         name: "checkpointing 4x512".into(),
         kind: Kind::Steps,
+        targets: Targets::default(),
         ours: checkpointed,
         others: vec![attune_named("attune without", plain)],
+    }
+}
+
+/// Four bits and checkpointing, as QLoRA is used, beside LoRA in f32; the step with four bits alone is shown too.
+fn qlora() -> Case {
+    let with = |more: &str| {
+        let mut side = steps_of_attune(4, 512, 1, 2);
+        side.args.extend(words(more));
+        side
+    };
+    let four = Side { role: Role::Further, ..attune_named("attune, q4 alone", with("--weights q4")) };
+    Case {
+        name: "QLoRA 4x512".into(),
+        kind: Kind::Steps,
+        targets: Targets { speed: None, memory: Some(0.35) },
+        ours: with("--weights q4 --gradient-checkpointing"),
+        others: vec![attune_named("attune, LoRA in f32", with("--weights f32")), four],
     }
 }
 
@@ -126,6 +166,7 @@ fn cold_start() -> Case {
     Case {
         name: "cold start".into(),
         kind: Kind::FirstStep,
+        targets: Targets { speed: Some(5.0), memory: None },
         ours: attune(
             "train --model {alias} --data {first} --out {out} --method lora --rank 8 --alpha 16 --dropout 0 \
              --max-steps 1 --batch-size 8 --max-length 128 --learning-rate 2e-4 --no-shuffle",
@@ -143,6 +184,7 @@ fn generation() -> Case {
     Case {
         name: "generate".into(),
         kind: Kind::Steps,
+        targets: Targets { speed: Some(2.0), memory: None },
         ours: attune(&format!(
             "bench-generate --model {MODEL} --prompt-tokens 32 --new-tokens 64 --warmup 1 --steps 2"
         )),

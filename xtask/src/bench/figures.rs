@@ -1,6 +1,6 @@
 //! Samples of all sides → ratios with their spread, printed, kept and as a table.
 
-use super::cases::{Kind, Role, Side};
+use super::cases::{Kind, Role, Side, Targets};
 use super::side::Sample;
 use serde_json::{Value, json};
 
@@ -70,13 +70,14 @@ pub struct Rival {
 pub struct Compared {
     pub name: String,
     pub rivals: Vec<Rival>,
+    pub targets: Targets,
     kind: Kind,
     samples: Vec<Sample>,
 }
 
 impl Compared {
     /// Of sides with their samples, attune's the first.
-    pub fn new(name: String, kind: Kind, sides: Vec<(Side, Vec<Sample>)>) -> Self {
+    pub fn new(name: String, kind: Kind, targets: Targets, sides: Vec<(Side, Vec<Sample>)>) -> Self {
         let (mut samples, mut rivals, mut roles) = (Vec::new(), Vec::new(), Vec::new());
         for (side, theirs) in sides {
             if side.role == Role::Ours {
@@ -96,7 +97,7 @@ impl Compared {
         if let Some(fastest) = rival.max_by(|a, b| speed_of(a).total_cmp(&speed_of(b))) {
             rivals[fastest].counts = true;
         }
-        Self { name, rivals, kind, samples }
+        Self { name, rivals, targets, kind, samples }
     }
 
     pub fn to_json(&self) -> Value {
@@ -130,7 +131,9 @@ impl Compared {
             object
         });
         let rivals = rivals.collect::<Vec<_>>();
-        json!({ "case": self.name, "kind": self.measure(), "attune": side(&self.samples), "others": rivals })
+        let Targets { speed, memory } = self.targets;
+        let target = json!({ "times_as_fast": speed, "share_of_memory": memory });
+        json!({ "case": self.name, "kind": self.measure(), "target": target, "attune": side(&self.samples), "others": rivals })
     }
 
     /// One line a side.
@@ -201,14 +204,14 @@ fn line(case: &str, side: &str, speed: &str, ratio: &str, memory: &str, share: &
 pub fn table(title: &str, compared: &[Compared]) -> String {
     let mut text = format!(
         "{title}. Medians, smallest and largest in brackets. Bold is what counts: the fastest of those that do the \
-         same.\n\n| case | beside | attune | the other | times as fast | MiB | MiB | share of memory |\n\
-         |---|---|---|---|---|---|---|---|\n"
+         same.\n\n| case | beside | attune | the other | times as fast | MiB | MiB | share of memory | target |\n\
+         |---|---|---|---|---|---|---|---|---|\n"
     );
     for case in compared {
         for rival in &case.rivals {
             let bold = |text: String| if rival.counts { format!("**{text}**") } else { text };
             text += &format!(
-                "| {} | {} | {} | {} | {} | {} | {} | {} |\n",
+                "| {} | {} | {} | {} | {} | {} | {} | {} | {} |\n",
                 case.name,
                 rival.name,
                 case.speed_text(&case.samples),
@@ -217,6 +220,7 @@ pub fn table(title: &str, compared: &[Compared]) -> String {
                 memory(&case.samples),
                 memory(&rival.samples),
                 rival.memory.map_or_else(|| "–".into(), |share| bold(share.text(2))),
+                if rival.counts { case.targets.text() } else { String::new() },
             );
         }
     }
@@ -261,7 +265,7 @@ mod tests {
         let of_others =
             [samples(&[80.0, 82.0], 1000.0), samples(&[90.0, 95.0], 2000.0), samples(&[300.0, 300.0], 1.0)];
         sides.extend(case.others.into_iter().zip(of_others));
-        let compared = Compared::new(case.name, case.kind, sides);
+        let compared = Compared::new(case.name, case.kind, case.targets, sides);
         assert_eq!(
             compared.rivals.iter().map(|rival| rival.counts).collect::<Vec<_>>(),
             [false, true, false]

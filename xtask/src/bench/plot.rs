@@ -2,10 +2,8 @@
 //!
 //! Ratios are drawn on a logarithmic axis with 1 in its place: twice as fast and half as fast are equally far from it.
 
+use super::cases::Targets;
 use super::figures::{Compared, Rival, Spread};
-
-/// What speed and memory have to reach: as fast as what counts, in no more memory.
-const TARGETS: [f64; 2] = [1.0, 1.0];
 
 const WIDTH: f64 = 920.0;
 /// Where the names of the sides begin, right of the cases'.
@@ -67,6 +65,8 @@ impl Scale {
 
 /// What a panel draws of a side.
 type SpreadOf = fn(&Rival) -> Option<Spread>;
+/// What a panel has to reach.
+type TargetOf = fn(&Targets) -> Option<f64>;
 
 /// The picture of these cases; `title` says what was measured on what.
 pub fn svg(title: &str, compared: &[Compared]) -> String {
@@ -77,14 +77,16 @@ pub fn svg(title: &str, compared: &[Compared]) -> String {
     let height = TOP + ROW * rows.len() as f64 + 34.0;
     let bottom = height - 34.0;
     let mut body = String::new();
-    let panels: [(&str, SpreadOf); 2] = [
-        ("times as fast (more is better)", |rival| Some(rival.speed)),
-        ("share of memory (less is better)", |rival| rival.memory),
+    let targets: Vec<Targets> =
+        compared.iter().flat_map(|case| case.rivals.iter().map(|_| case.targets)).collect();
+    let panels: [(&str, SpreadOf, TargetOf); 2] = [
+        ("times as fast (more is better)", |rival| Some(rival.speed), |targets| targets.speed),
+        ("share of memory (less is better)", |rival| rival.memory, |targets| targets.memory),
     ];
-    for ((heading, spread_of), (panel, target)) in panels.iter().zip(PANELS.into_iter().zip(TARGETS)) {
+    for ((heading, spread_of, target_of), panel) in panels.iter().zip(PANELS) {
         let spreads = || rows.iter().filter_map(|(_, rival)| spread_of(rival));
-        let values = spreads().flat_map(|spread| [spread.min, spread.max]).chain([target]);
-        let scale = Scale::around(values, panel);
+        let values = spreads().flat_map(|spread| [spread.min, spread.max]);
+        let scale = Scale::around(values.chain(targets.iter().filter_map(target_of)), panel);
         body += &text(panel.0, 50.0, "strong", heading);
         for tick in scale.ticks() {
             let x = scale.x(tick);
@@ -95,12 +97,14 @@ pub fn svg(title: &str, compared: &[Compared]) -> String {
             if let Some(spread) = spread_of(rival) {
                 body +=
                     &bar(&scale, TOP + ROW * at as f64, spread, if rival.counts { "bar" } else { "pale" });
+                if let Some(target) = target_of(&targets[at]).filter(|_| rival.counts) {
+                    let (x, top) = (scale.x(target), TOP + ROW * at as f64);
+                    body += &line((x, top + 2.0), (x, top + ROW - 2.0), "target");
+                }
             }
         }
-        let x = scale.x(target);
-        body += &line((x, TOP - 6.0), (x, bottom), "target");
-        body += &middle(x, TOP - 12.0, "target-word", "target");
     }
+    body += &text(NAMES, 50.0, "target-word", "dashed: target");
     for (at, (case, rival)) in rows.iter().enumerate() {
         let y = TOP + ROW * at as f64 + 18.0;
         let is_first = at == 0 || rows[at - 1].0 != *case;
@@ -184,7 +188,7 @@ mod tests {
         let sample = Sample { tokens_per_sec: vec![2.0], ..Sample::default() };
         let sides = std::iter::once(case.ours).chain(case.others);
         let sides = sides.map(|side| (side, vec![sample.clone()])).collect();
-        let drawn = svg("<script>", &[Compared::new("x & y".into(), case.kind, sides)]);
+        let drawn = svg("<script>", &[Compared::new("x & y".into(), case.kind, case.targets, sides)]);
         assert!(
             drawn.contains("&lt;script&gt;") && drawn.contains("x &amp; y") && !drawn.contains("<script")
         );
