@@ -114,7 +114,8 @@ fn compare(args: &Args, bench: &Bench, mut figures: Value) -> Result<()> {
     write_file(&plot, &plot::svg(&title(&figures), &compared))?;
     println!("figures in {}, drawn in {}", out.display(), plot.display());
     if args.out.is_none() && args.only.is_none() {
-        page::write("bench", &figures::table(&title(&figures), &compared))?;
+        let table = figures::table(&title(&figures), &compared);
+        page::write("bench", &format!("![Ratios](bench.svg)\n\n{table}"))?;
     }
     Ok(())
 }
