@@ -132,10 +132,7 @@ impl Linear {
 
     /// The base weight, or its trained copy, in its stored orientation.
     fn base(&self, pass: Pass) -> WeightMatrix {
-        match self.copy.as_ref().filter(|_| pass.adapters == Adapters::On) {
-            Some(copy) => WeightMatrix::Dense(copy.on(pass.tape)),
-            None => self.weight.on(pass.tape),
-        }
+        in_force(&self.weight, self.copy.as_ref(), pass)
     }
 
     /// `x` through a matrix in this layer's orientation.
@@ -182,6 +179,14 @@ impl Linear {
             params.push(ParamMut::Matrix(&mut low_rank.b));
         }
         params
+    }
+}
+
+/// The base weight, or the trained copy that takes its place.
+fn in_force(weight: &Weight, copy: Option<&Param<2>>, pass: Pass) -> WeightMatrix {
+    match copy.filter(|_| pass.adapters == Adapters::On) {
+        Some(copy) => WeightMatrix::Dense(copy.on(pass.tape)),
+        None => weight.on(pass.tape),
     }
 }
 
@@ -286,10 +291,7 @@ impl Embedding {
 
     /// The table that takes part in this pass.
     pub fn table(&self, pass: Pass) -> WeightMatrix {
-        match self.copy.as_ref().filter(|_| pass.adapters == Adapters::On) {
-            Some(copy) => WeightMatrix::Dense(copy.on(pass.tape)),
-            None => self.weight.on(pass.tape),
-        }
+        in_force(&self.weight, self.copy.as_ref(), pass)
     }
 
     /// Every parameter, in saving order.
