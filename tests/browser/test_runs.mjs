@@ -59,8 +59,8 @@ await test(async opened => {
   await page.locator('.sign', { hasText: 'The loss has hardly changed' }).waitFor();
 
   // Both runs in one chart, and what sets them apart.
-  const runs = page.locator('#stored-runs li');
-  assert.equal(await runs.count(), 2);
+  // The list of what is kept is read again once a run has ended, so the second takes a moment to stand in it.
+  await page.waitForFunction(() => document.querySelectorAll('#stored-runs li').length === 2);
   for (const name of ['Run 1', 'Run 2']) await page.getByLabel(`Compare ${name}`).check();
   await page.waitForFunction(steps => {
     const lines = [...document.querySelectorAll('#compare path.line.run:not(.held)')].filter(path => path.closest('svg.chart'));
