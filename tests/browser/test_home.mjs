@@ -166,7 +166,7 @@ await test(async opened => {
   await opened.view('Train');
   assert.equal(await opened.text('#step'), `${STEPS} of ${STEPS}`);
   assert.equal(await opened.text('#loss'), losses.at(-1).toFixed(4));
-  assert.equal(await page.locator('#stored-runs .stored > li').count(), 2);
+  await page.waitForFunction(() => document.querySelectorAll('#stored-runs .stored > li').length === 2);
 
   // Trained further, as the command line trains it further.
   await opened.view('Take home');
