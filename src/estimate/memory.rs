@@ -131,9 +131,12 @@ impl Moment<'_> {
         if self.accumulates { self.sizes.n_trained } else { 0 }
     }
 
-    /// Attention's weights of one token in all heads.
+    /// Attention's weights of one token in all heads, where they are kept at all.
     fn scores_per_token(&self) -> u64 {
-        self.spec.n_heads as u64 * self.batch.seq_len as u64
+        match self.kernels {
+            Kernels::Fused => 0,
+            Kernels::Composed => self.spec.n_heads as u64 * self.batch.seq_len as u64,
+        }
     }
 
     /// Masks and rotations, which all layers of a kind share.
@@ -170,24 +173,33 @@ impl Moment<'_> {
         let spec = self.spec;
         let (hidden, inner) = (spec.hidden_size as u64, spec.intermediate_size as u64);
         let (q, kv) = ((spec.n_heads * spec.head_dim) as u64, (spec.n_kv_heads * spec.head_dim) as u64);
+        // Whose input is kept; updates on masked inputs keep those instead.
+        let keeps = |linear: &&Linear| linear.is_trained || (linear.is_target && !self.sizes.drops_inputs);
         // Inputs of both normalisations, and those of normalised branches and heads.
         let mut per_token = 2 * hidden;
         per_token += if spec.norm_after { 2 * hidden } else { 0 };
         per_token += if spec.qk_norm { q + kv } else { 0 };
         // Rotated queries and keys, values; a merged projection is kept whole beside its reordered queries.
         per_token += if spec.names.qkv.is_some() { 2 * q + 2 * kv } else { q + 2 * kv };
-        // The probabilities; composed softmax keeps its exponentials too.
-        let (softmax, activation) = match self.kernels {
-            Kernels::Fused => (1, if spec.gated { 2 } else { 4 }),
-            Kernels::Composed => (2, 4),
+        let activation = match self.kernels {
+            Kernels::Fused => {
+                // Attention's result, which is a trained output projection's input as well, and a sum a head.
+                let is_kept = linears.iter().any(|l| l.input == Input::Heads && keeps(&l));
+                per_token += spec.n_heads as u64 + if is_kept { 0 } else { q };
+                if spec.gated { 2 } else { 4 }
+            }
+            Kernels::Composed => {
+                // Probabilities and their exponentials.
+                per_token += 2 * self.scores_per_token();
+                4
+            }
         };
-        per_token += softmax * self.scores_per_token() + activation * inner;
+        per_token += activation * inner;
         if self.sizes.n_added == 0 && (self.kernels == Kernels::Composed || self.is_layer_norm()) {
             // Composed normalisations keep what their trained weights multiply.
             per_token += 2 * hidden;
         }
-        // The input of every map that is trained or has an update, once; updates on masked inputs keep those instead.
-        let keeps = |linear: &&Linear| linear.is_trained || (linear.is_target && !self.sizes.drops_inputs);
+        // The input of every map that is trained or has an update, once.
         let mut inputs: Vec<(Input, u64)> = linears.iter().filter(keeps).map(|l| (l.input, l.d_in)).collect();
         inputs.dedup();
         per_token += inputs.iter().map(|(_, d_in)| d_in).sum::<u64>();

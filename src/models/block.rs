@@ -97,9 +97,7 @@ impl Attention {
         };
         // The query heads that share a key head become rows of one matrix: no copies of keys and values.
         let q = q.reshape([batch, kv, h / kv * seq, d]);
-        let scores = ops::matmul(q, k.swap_dims(2, 3)); // [batch, kv, group·seq, keys]
-        let p = ops::masked_softmax(scores, &view.mask, self.scale);
-        let y = ops::matmul(p, v).reshape([batch, h, seq, d]).swap_dims(1, 2).reshape([batch * seq, h * d]);
+        let y = ops::attention(q, k, v, &view.mask, self.scale);
         self.o.forward(y, pass)
     }
 

@@ -1,9 +1,9 @@
 //! A frozen linear layer with a low-rank update.
 
-use super::cpu::gemm::{Matrix, add_product, product};
+use super::cpu::gemm::{Factor, Matrix, Term, product};
 use super::cpu::packed::Way;
 use super::cpu::tensor;
-use super::packed::{PackedParts, product_on_cpu};
+use super::packed::PackedParts;
 use super::{Packed, matmul};
 use burn::backend::autodiff::{
     checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
@@ -114,7 +114,7 @@ struct Kept<B: Backend> {
     weight: Weight<B>,
     a: FloatTensor<B>,
     b: FloatTensor<B>,
-    /// `x·Aᵀ`
+    /// `scale · x·Aᵀ`
     down: FloatTensor<B>,
     scale: f32,
 }
@@ -128,7 +128,7 @@ struct Wanted {
 }
 
 trait LowRankLinearKernel: Backend {
-    /// Result and `x·Aᵀ`.
+    /// Result and `scale · x·Aᵀ`.
     fn forward(
         x: FloatTensor<Self>,
         weight: Weight<Self>,
@@ -201,31 +201,26 @@ impl LowRankLinearKernel for Flex {
         b: FloatTensor<Self>,
         scale: f32,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        let down = made(&x, &turned(&a), 1.0);
-        let mut y = match &weight {
-            Weight::Dense(weight) => made(&x, &turned(weight), 1.0),
-            Weight::Packed(parts) => product_on_cpu(&x, parts, Way::Turned),
-        };
-        add(&mut y, &down, &turned(&b), scale);
+        let down = scaled(made(&[term(&x, &turned(&a))]), scale);
+        let y = made(&[with_weight(&x, &weight, Way::Turned), term(&down, &turned(&b))]);
         (y, down)
     }
 
-    // With u = scale·g·B: dx = g·W + u·A, dA = uᵀ·x, dB = scale·gᵀ·(x·Aᵀ).
+    // With u = scale·g·B: dx = g·W + u·A, dA = uᵀ·x, dB = gᵀ·(scale·x·Aᵀ).
     fn backward(kept: Kept<Self>, grad: FloatTensor<Self>, wanted: Wanted) -> [Option<FloatTensor<Self>>; 3] {
         let Kept { x, weight, a, b, down, scale } = kept;
-        let up = made(&grad, &b, scale); // [tokens, rank]
-        let d_x = wanted.x.then(|| {
-            let mut d_x = match &weight {
-                Weight::Dense(weight) => made(&grad, weight, 1.0),
-                Weight::Packed(parts) => product_on_cpu(&grad, parts, Way::AsIs),
-            };
-            add(&mut d_x, &up, &a, 1.0);
-            d_x
-        });
-        let d_a = wanted.a.then(|| made(&turned(&up), &x, 1.0));
-        let d_b = wanted.b.then(|| made(&turned(&grad), &down, scale));
+        let up = scaled(made(&[term(&grad, &b)]), scale); // [tokens, rank]
+        let d_x = wanted.x.then(|| made(&[with_weight(&grad, &weight, Way::AsIs), term(&up, &a)]));
+        let d_a = wanted.a.then(|| made(&[term(&turned(&up), &x)]));
+        let d_b = wanted.b.then(|| made(&[term(&turned(&grad), &down)]));
         [d_x, d_a, d_b]
     }
+}
+
+/// A tensor that [`made`] made, times `scale`.
+fn scaled(mut x: FlexTensor, scale: f32) -> FlexTensor {
+    x.storage_mut::<f32>().iter_mut().for_each(|x| *x *= scale);
+    x
 }
 
 /// Rows become columns, without a copy.
@@ -233,15 +228,27 @@ fn turned(x: &FlexTensor) -> FlexTensor {
     x.transpose(0, 1)
 }
 
-/// `scale · lhs · rhs`
-fn made(lhs: &FlexTensor, rhs: &FlexTensor, scale: f32) -> FlexTensor {
-    let (lhs, rhs) = (Matrix::of(lhs), Matrix::of(rhs));
-    tensor(product(lhs, rhs, scale), Shape::new([lhs.n_rows(), rhs.n_columns()]))
+/// `lhs · rhs`
+fn term<'a>(lhs: &'a FlexTensor, rhs: &'a FlexTensor) -> Term<'a> {
+    Term::new(Matrix::of(lhs), Matrix::of(rhs))
 }
 
-/// Adds `scale · lhs · rhs` to a tensor that [`made`] made.
-fn add(y: &mut FlexTensor, lhs: &FlexTensor, rhs: &FlexTensor, scale: f32) {
-    add_product(Matrix::of(lhs), Matrix::of(rhs), scale, y.storage_mut::<f32>());
+/// `x·Wᵀ`, or `x·W`
+fn with_weight<'a>(x: &'a FlexTensor, weight: &'a Weight<Flex>, way: Way) -> Term<'a> {
+    let rhs = match weight {
+        Weight::Dense(weight) => {
+            let weight = Matrix::of(weight);
+            Factor::Dense(if way == Way::Turned { weight.turned() } else { weight })
+        }
+        Weight::Packed(parts) => Factor::Packed(parts.matrix(), way),
+    };
+    Term { lhs: Matrix::of(x), rhs }
+}
+
+/// The sum of the terms.
+fn made(terms: &[Term]) -> FlexTensor {
+    let shape = terms[0].shape();
+    tensor(product(terms), Shape::new(shape))
 }
 
 #[cfg(test)]

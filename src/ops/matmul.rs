@@ -1,6 +1,6 @@
 //! Matrix product.
 
-use super::cpu::gemm::{Matrix, product};
+use super::cpu::gemm::{Matrix, Term, product};
 use super::cpu::tensor;
 use burn::backend::autodiff::{
     checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
@@ -79,7 +79,7 @@ impl Product for Flex {
         if shape.num_dims() != 2 {
             return Self::float_matmul(lhs, rhs);
         }
-        tensor(product(Matrix::of(&lhs), Matrix::of(&rhs), 1.0), shape)
+        tensor(product(&[Term::new(Matrix::of(&lhs), Matrix::of(&rhs))]), shape)
     }
 }
 

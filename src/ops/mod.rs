@@ -20,7 +20,7 @@ mod rope;
 mod self_test;
 
 pub use activation::{Activation, gated_activation};
-pub use attention::{causal_mask, continuation_mask, masked_softmax};
+pub use attention::{attention, causal_mask, continuation_mask};
 pub use cross_entropy::{CrossEntropy, softmax_cross_entropy};
 pub use dropout::{dropout_mask, uniform_noise};
 pub use linear::{WeightMatrix, low_rank, low_rank_linear};

@@ -1,8 +1,8 @@
 //! Frozen matrices that stay packed in memory: each operation unpacks what it needs, the backward pass again
 //! (QLoRA, 2305.14314).
 
-use super::cpu::gemm::Matrix;
-use super::cpu::packed::{PackedMatrix, Way, packed_product, unpacked_rows};
+use super::cpu::gemm::{Factor, Matrix, Term, product};
+use super::cpu::packed::{PackedMatrix, Way, unpacked_rows};
 use super::cpu::{tensor, values};
 use crate::store::{Form, HostPacked};
 use burn::backend::autodiff::{
@@ -10,7 +10,6 @@ use burn::backend::autodiff::{
     grads::Gradients,
     ops::{Backward, Ops, OpsKind, unary},
 };
-use burn::backend::flex::FlexTensor;
 #[cfg(feature = "gpu")]
 use burn::backend::fusion::custom::TensorSpec;
 use burn::backend::ops::IntTensorOps;
@@ -192,15 +191,12 @@ impl PackedParts<Flex> {
     }
 }
 
-/// `x·Wᵀ`, or `x·W`.
-pub(super) fn product_on_cpu(x: &FlexTensor, weight: &PackedParts<Flex>, way: Way) -> FlexTensor {
-    let shape = product_shape(x.layout().shape(), weight.shape, way == Way::Turned);
-    tensor(packed_product(Matrix::of(x), weight.matrix(), way), shape)
-}
-
 impl PackedOps for Flex {
     fn packed_product(x: FloatTensor<Self>, weight: PackedParts<Self>, is_turned: bool) -> FloatTensor<Self> {
-        product_on_cpu(&x, &weight, if is_turned { Way::Turned } else { Way::AsIs })
+        let shape = product_shape(x.layout().shape(), weight.shape, is_turned);
+        let way = if is_turned { Way::Turned } else { Way::AsIs };
+        let term = Term { lhs: Matrix::of(&x), rhs: Factor::Packed(weight.matrix(), way) };
+        tensor(product(&[term]), shape)
     }
 
     fn packed_rows(ids: IntTensor<Self>, weight: PackedParts<Self>) -> FloatTensor<Self> {

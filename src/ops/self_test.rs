@@ -1,7 +1,7 @@
 //! Does a device compute what the CPU computes? Drivers and kernels are wrong now and then, and say nothing.
 
 use super::{
-    Activation, causal_mask, gated_activation, layer_norm, masked_softmax, rms_norm, rotate_half,
+    Activation, attention, causal_mask, gated_activation, layer_norm, rms_norm, rotate_half,
     softmax_cross_entropy,
 };
 use crate::{Error, Result};
@@ -22,7 +22,7 @@ const CASES: &[Case] = &[
     ("RMS norm", |device| normed(device, |x, weight, _| rms_norm(x, weight, 1e-5))),
     ("layer norm", |device| normed(device, |x, weight, bias| layer_norm(x, weight, bias, 1e-5))),
     ("rotation", rotation),
-    ("masked softmax", softmax),
+    ("attention", attended),
     ("gated activation", gate),
     ("cross-entropy", cross_entropy),
 ];
@@ -149,12 +149,14 @@ fn rotation(device: &Device) -> Vec<Tensor<1>> {
     with_gradients(y, device, |g| vec![x.grad(g).map(flat)])
 }
 
-fn softmax(device: &Device) -> Vec<Tensor<1>> {
-    let scores = tracked([2, 2, 3 * 5, 5], 1, device);
-    let (positions, segments) = ([0, 1, 2, 0, 1, 0, 1, 2, 3, 0], [1, 1, 1, 2, 2, 1, 1, 1, 1, 0]);
+fn attended(device: &Device) -> Vec<Tensor<1>> {
+    let tensor = |rows, seed| tracked([2, 2, rows, 16], seed, device);
+    let (q, k, v) = (tensor(3 * 9, 1), tensor(9, 2), tensor(9, 3));
+    let positions = [0, 1, 2, 0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4, 5, 6, 7, 0];
+    let segments = [1, 1, 1, 2, 2, 2, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1, 0];
     let mask = causal_mask(&positions, &segments, 2, None, device);
-    let y = masked_softmax(scores.clone(), &mask, 0.5);
-    with_gradients(y, device, |g| vec![scores.grad(g).map(flat)])
+    let y = attention(q.clone(), k.clone(), v.clone(), &mask, 0.5);
+    with_gradients(y, device, |g| vec![q.grad(g).map(flat), k.grad(g).map(flat), v.grad(g).map(flat)])
 }
 
 fn gate(device: &Device) -> Vec<Tensor<1>> {

@@ -1,231 +1,205 @@
-//! Matrix products whose columns or rows are shared out between cores.
+//! Matrix products on the CPU, of dense and packed factors.
 //!
-//! gemm's own threads wait for each other several times a product: with 128 tokens two cores are no faster than one.
-//! Parts that never wait are 1.7 times as fast there, and alike from a thousand tokens on (2 cores with AVX-512).
-#![expect(unsafe_code, reason = "gemm takes pointers")]
+//! One side of a product is read a value at a time, in rows; the other a vector at a time, in panels that stay in a
+//! core's own cache (the scheme of Goto and van de Geijn, doi:10.1145/1356052.1356053). Which is which follows from how
+//! the factors lie: x·Wᵀ reads W in rows, as it lies or unpacked one tile at a time, and x in panels; x·W the other way
+//! round. So a frozen matrix is never turned, and read from memory once for all tokens of a group.
+//!
+//! Cores share out rows or panels and never wait for each other within a product.
+#![expect(
+    unsafe_code,
+    reason = "the result is not made of zeros first, and its columns are written by several cores"
+)]
 
-use super::tasks;
-use burn::backend::flex::FlexTensor;
-use gemm::Parallelism;
-use std::mem::MaybeUninit;
+mod group;
+pub(super) mod kernel;
+mod matrix;
+mod operand;
+mod sharing;
 
-/// Multiply-adds below which handing a part to another core costs more than it saves.
-pub(super) const MIN_PART: usize = 1 << 21;
-/// Multiply-adds that reading one value counts for.
-const READ: usize = 16;
-/// A part's columns and rows are a multiple of what gemm makes at a time.
-pub(super) const STEP: usize = 48;
+pub(in crate::ops) use matrix::Matrix;
+pub(super) use operand::turn;
 
-/// A matrix in any order.
+use super::packed::{PackedMatrix, Way};
+use super::{math, tasks};
+use group::Out;
+use operand::Operand;
+use sharing::by_tiles;
+
+/// Rows of the left factor up to which each value of the right one is read again for each.
+const FEW: usize = 2;
+/// Values below which handing a part of a single row's products to another core costs more than it saves.
+const MIN_DOTS: usize = 1 << 17;
+
+/// A right factor `[k, n]`.
 #[derive(Clone, Copy)]
-pub(in crate::ops) struct Matrix<'a> {
-    values: &'a [f32],
-    rows: usize,
-    columns: usize,
-    row_step: usize,
-    column_step: usize,
+pub(in crate::ops) enum Factor<'a> {
+    /// In f32.
+    Dense(Matrix<'a>),
+    /// Packed, turned or not.
+    Packed(PackedMatrix<'a>, Way),
 }
 
-impl<'a> Matrix<'a> {
-    /// A view of an f32 tensor of two dimensions. None is flipped: nothing here makes strides negative.
-    pub fn of(x: &'a FlexTensor) -> Self {
-        let (layout, [rows, columns]) = (x.layout(), x.layout().shape().dims());
-        let step = |axis: usize| usize::try_from(layout.strides()[axis]).expect("strides go forward");
-        let (row_step, column_step) = (step(0), step(1));
-        Self { values: &x.storage::<f32>()[layout.start_offset()..], rows, columns, row_step, column_step }
+/// `lhs · rhs`, a part of a sum.
+#[derive(Clone, Copy)]
+pub(in crate::ops) struct Term<'a> {
+    /// `[m, k]`
+    pub lhs: Matrix<'a>,
+    /// `[k, n]`
+    pub rhs: Factor<'a>,
+}
+
+impl<'a> Term<'a> {
+    /// `lhs · rhs`
+    pub fn new(lhs: Matrix<'a>, rhs: Matrix<'a>) -> Self {
+        Self { lhs, rhs: Factor::Dense(rhs) }
     }
 
-    /// Dense rows, of which `values` holds all.
-    pub fn dense(values: &'a [f32], rows: usize, columns: usize) -> Self {
-        Self { values, rows, columns, row_step: columns, column_step: 1 }
+    /// Rows and columns of the product.
+    pub fn shape(&self) -> [usize; 2] {
+        let Sides { lhs, rhs } = self.sides();
+        [lhs.n_outer(), rhs.n_outer()]
     }
 
-    /// Its rows as columns.
-    pub fn turned(self) -> Self {
-        let Self { values, rows, columns, row_step, column_step } = self;
-        Self { values, rows: columns, columns: rows, row_step: column_step, column_step: row_step }
-    }
-
-    /// The values of a row; `None` where they do not lie side by side.
-    pub fn row(&self, row: usize) -> Option<&'a [f32]> {
-        (self.column_step == 1).then(|| &self.values[row * self.row_step..][..self.columns])
-    }
-
-    /// Its rows.
-    pub fn n_rows(&self) -> usize {
-        self.rows
-    }
-
-    /// Its columns.
-    pub fn n_columns(&self) -> usize {
-        self.columns
-    }
-
-    /// Some of its columns.
-    fn columns_from(self, start: usize, columns: usize) -> Self {
-        Self { values: self.from(start * self.column_step), columns, ..self }
-    }
-
-    /// Some of its rows.
-    fn rows_from(self, start: usize, rows: usize) -> Self {
-        Self { values: self.from(start * self.row_step), rows, ..self }
-    }
-
-    /// A matrix without values has any part.
-    fn from(&self, start: usize) -> &'a [f32] {
-        self.values.get(start..).unwrap_or_default()
-    }
-
-    fn is_within(&self) -> bool {
-        let last = (self.rows.max(1) - 1) * self.row_step + (self.columns.max(1) - 1) * self.column_step;
-        self.rows * self.columns == 0 || last < self.values.len()
+    fn sides(&self) -> Sides<'a> {
+        let rhs = match self.rhs {
+            Factor::Dense(matrix) => Operand::Dense(matrix.turned()),
+            Factor::Packed(matrix, way) => Operand::Packed(matrix, way),
+        };
+        let lhs = Operand::Dense(self.lhs);
+        assert_eq!(lhs.n_inner(), rhs.n_inner(), "the inner dimensions of a matrix product are alike");
+        Sides { lhs, rhs }
     }
 }
 
-/// `scale · lhs · rhs`, row-major.
+/// A term whose factors are `[outer, inner]`.
+#[derive(Clone, Copy)]
+struct Sides<'a> {
+    lhs: Operand<'a>,
+    rhs: Operand<'a>,
+}
+
+impl Sides<'_> {
+    /// Whether the rows of the kernel's tiles had better be columns of the result.
+    fn is_turned(&self) -> bool {
+        if let Operand::Packed(_, way) = self.rhs {
+            return way == Way::Turned;
+        }
+        let [m, n, k] = [self.lhs.n_outer(), self.rhs.n_outer(), self.lhs.n_inner()];
+        // In multiply-adds; copies that turn rows into columns take longer than those that do not.
+        let cost = |rows: &Operand, panels: &Operand| {
+            let work = rows.n_outer() * panels.n_outer().next_multiple_of(16) * k;
+            let copied_rows = if rows.has_rows() { 0 } else { 16 * rows.n_outer() * k };
+            let copied_panels = if panels.has_columns() { 8 } else { 32 } * panels.n_outer() * k;
+            work + copied_rows + copied_panels
+        };
+        cost(&self.rhs, &self.lhs) + 32 * m * n < cost(&self.lhs, &self.rhs)
+    }
+}
+
+/// The sum of the terms, row-major.
 ///
 /// # Shapes
-/// `lhs`: `[m, k]` · `rhs`: `[k, n]` · result: `[m, n]`
-pub(in crate::ops) fn product(lhs: Matrix, rhs: Matrix, scale: f32) -> Vec<f32> {
-    let len = lhs.rows * rhs.columns;
+/// `lhs`: `[m, k]` · `rhs`: `[k, n]`, k of each term its own · result: `[m, n]`
+pub(in crate::ops) fn product(terms: &[Term]) -> Vec<f32> {
+    let sides: Vec<Sides> = terms.iter().map(Term::sides).filter(|sides| sides.lhs.n_inner() > 0).collect();
+    let [m, n] = terms.first().map_or([0, 0], Term::shape);
+    for side in &sides {
+        assert_eq!([side.lhs.n_outer(), side.rhs.n_outer()], [m, n], "terms of a sum have one shape");
+    }
     // Without an inner dimension nothing would be written.
-    if lhs.columns == 0 {
-        return vec![0.0; len];
+    if sides.is_empty() || m * n == 0 {
+        return vec![0.0; m * n];
+    }
+    if m <= FEW && sides.iter().all(|sides| sides.lhs.has_rows() && sides.rhs.has_rows()) {
+        return by_dots(&sides, m, n);
     }
     // Not made of zeros first: that was 3 % of a step of 128 tokens.
-    let mut out = Vec::with_capacity(len);
-    write(lhs, rhs, scale, Before::Dropped, &mut out.spare_capacity_mut()[..len]);
-    // SAFETY: every element is in one of the parts, and each part was written whole.
-    unsafe { out.set_len(len) };
+    let mut result = Vec::with_capacity(m * n);
+    by_tiles(&sides, [m, n], Out(result.as_mut_ptr()));
+    // SAFETY: the parts are all of the result, and each was written whole.
+    unsafe { result.set_len(m * n) };
+    result
+}
+
+/// Products of few rows: each value of the right factor is read once, for one multiply-add a row.
+fn by_dots(sides: &[Sides], m: usize, n: usize) -> Vec<f32> {
+    let mut out = vec![0.0; m * n];
+    for (i, out) in out.chunks_exact_mut(n).enumerate() {
+        for &Sides { lhs, rhs } in sides {
+            let Some(x) = lhs.row(i, 0) else { unreachable!("the caller asked") };
+            let x = &x[..lhs.n_inner()];
+            let sums = match rhs {
+                Operand::Packed(matrix, _) => matrix.block_sums(x),
+                Operand::Dense(_) => Vec::new(),
+            };
+            let n_parts = (n * x.len() / MIN_DOTS).clamp(1, tasks::n_cores());
+            let length = n.div_ceil(n_parts);
+            tasks::for_each_chunk(
+                out,
+                length,
+                #[inline(always)]
+                |part, out| {
+                    for (j, y) in out.iter_mut().enumerate() {
+                        let row = part * length + j;
+                        *y += match rhs {
+                            Operand::Packed(matrix, _) => matrix.dot(row, x, &sums),
+                            Operand::Dense(matrix) => math::dot(x, &matrix.values[row * matrix.row_step..]),
+                        };
+                    }
+                },
+            );
+        }
+    }
     out
-}
-
-/// Raises the row-major `out` by `scale · lhs · rhs`.
-///
-/// # Shapes
-/// `lhs`: `[m, k]` · `rhs`: `[k, n]` · `out`: `[m, n]`
-pub(in crate::ops) fn add_product(lhs: Matrix, rhs: Matrix, scale: f32, out: &mut [f32]) {
-    // SAFETY: the same memory, and what is written to it are values.
-    let out = unsafe { &mut *(std::ptr::from_mut(out) as *mut [MaybeUninit<f32>]) };
-    write(lhs, rhs, scale, Before::Kept, out);
-}
-
-/// What becomes of what lies in the result's place.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Before {
-    /// It is overwritten, unread.
-    Dropped,
-    /// The product is added to it.
-    Kept,
-}
-
-fn write(lhs: Matrix, rhs: Matrix, scale: f32, before: Before, out: &mut [MaybeUninit<f32>]) {
-    let (m, k, n) = (lhs.rows, lhs.columns, rhs.columns);
-    assert_eq!(k, rhs.rows, "the inner dimensions of a matrix product are alike");
-    assert_eq!(out.len(), m * n, "the result of a matrix product has the outer dimensions");
-    assert!(lhs.is_within() && rhs.is_within(), "a matrix lies within its values");
-    if out.is_empty() {
-        return;
-    }
-    // The longer side is cut: the other one's factor is read by every core.
-    let is_wide = n >= m;
-    let side = if is_wide { n } else { m };
-    // Reading a value that is in no cache takes as long as some multiply-adds: a single token only reads.
-    let work = m * k * n + READ * k * (m + n);
-    let n_parts = (work / MIN_PART).clamp(1, tasks::n_cores()).min(side.div_ceil(STEP));
-    let length = side.div_ceil(n_parts).next_multiple_of(STEP);
-    let out = Out(out.as_mut_ptr().cast());
-    tasks::for_each_part(side.div_ceil(length), |part| {
-        let start = part * length;
-        let length = length.min(side - start);
-        let (lhs, rhs, place) = if is_wide {
-            (lhs, rhs.columns_from(start, length), start)
-        } else {
-            (lhs.rows_from(start, length), rhs, start * n)
-        };
-        // SAFETY: the asserts above hold all reads within the factors; the parts are rows or columns of `out` that
-        // no other part has.
-        unsafe { write_part(lhs, rhs, scale, before, out.at(place), n) };
-    });
-}
-
-/// Writes `scale · lhs · rhs` into rows that are `row_step` apart, on this thread.
-///
-/// # Safety
-/// The factors lie within their values, their inner dimensions are alike, and `out` has all those rows for this thread
-/// alone.
-pub(super) unsafe fn write_part(
-    lhs: Matrix,
-    rhs: Matrix,
-    scale: f32,
-    before: Before,
-    out: *mut f32,
-    row_step: usize,
-) {
-    let is_kept = before == Before::Kept;
-    unsafe {
-        gemm::gemm(
-            lhs.rows,
-            rhs.columns,
-            lhs.columns,
-            out,
-            1,
-            row_step as isize,
-            is_kept,
-            lhs.values.as_ptr(),
-            lhs.column_step as isize,
-            lhs.row_step as isize,
-            rhs.values.as_ptr(),
-            rhs.column_step as isize,
-            rhs.row_step as isize,
-            if is_kept { 1.0 } else { 0.0 },
-            scale,
-            false,
-            false,
-            false,
-            Parallelism::None,
-        );
-    }
-}
-
-/// The result, of which each part writes its own.
-pub(super) struct Out(pub *mut f32);
-
-// SAFETY: whoever makes one hands out parts that do not overlap.
-unsafe impl Sync for Out {}
-
-impl Out {
-    /// A place in it.
-    pub fn at(&self, index: usize) -> *mut f32 {
-        self.0.wrapping_add(index)
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn values(len: usize) -> Vec<f32> {
+        (0..len).map(|i| ((i * 37 % 23) as f32 - 11.0) / 7.0).collect()
+    }
+
     #[test]
-    fn parts_make_the_whole_product_in_any_order_of_the_factors() {
-        for [m, k, n] in [[1, 1, 1], [3, 5, 7], [128, 96, 700], [700, 96, 128], [130, 0, 50]] {
-            let values =
-                |len: usize| (0..len).map(|i| ((i * 37 % 23) as f32 - 11.0) / 7.0).collect::<Vec<_>>();
-            let (a, b) = (values(m * k), values(k * n));
-            for is_turned in [false, true] {
-                let lhs = Matrix { values: &a, rows: m, columns: k, row_step: k, column_step: 1 };
-                let rhs = if is_turned {
-                    Matrix { values: &b, rows: k, columns: n, row_step: 1, column_step: k }
-                } else {
-                    Matrix { values: &b, rows: k, columns: n, row_step: n, column_step: 1 }
+    fn sums_of_products_are_whole_in_any_order_of_the_factors() {
+        let shapes = [
+            [1, 1, 1],
+            [2, 700, 90],
+            [3, 5, 7],
+            [128, 96, 700],
+            [700, 96, 128],
+            [9, 2100, 50],
+            [50, 1500, 9],
+            [130, 0, 50],
+            [8, 128, 576],
+            [576, 128, 8],
+            [333, 64, 1040],
+        ];
+        for [m, k, n] in shapes {
+            let (a, b, c, d) = (values(m * k), values(k * n), values(m * 3), values(3 * n));
+            for order in 0..8 {
+                let view = |values, [rows, columns]: [usize; 2], is_turned: bool| match is_turned {
+                    true => Matrix::new(values, [rows, columns], [1, rows]),
+                    false => Matrix::new(values, [rows, columns], [columns, 1]),
                 };
-                let mut out = product(lhs, rhs, 2.0);
-                add_product(lhs, rhs, 1.0, &mut out);
+                let lhs = view(&a, [m, k], order & 1 > 0);
+                let rhs = view(&b, [k, n], order & 2 > 0);
+                let (more_lhs, more_rhs) = (view(&c, [m, 3], false), view(&d, [3, n], order & 4 > 0));
+                let terms = [Term::new(lhs, rhs), Term::new(more_lhs, more_rhs)];
+                let out = product(&terms);
+                let at = |m: &Matrix, i: usize, j: usize| m.values[i * m.row_step + j * m.column_step];
                 for (i, &found) in out.iter().enumerate() {
-                    let at = |l: usize| b[l * rhs.row_step + i % n * rhs.column_step];
-                    let expected: f32 = (0..k).map(|l| 3.0 * a[i / n * k + l] * at(l)).sum();
+                    let dot = |x: &Matrix, y: &Matrix| -> f64 {
+                        let terms =
+                            (0..x.columns).map(|l| f64::from(at(x, i / n, l)) * f64::from(at(y, l, i % n)));
+                        terms.sum()
+                    };
+                    let expected = (dot(&lhs, &rhs) + dot(&more_lhs, &more_rhs)) as f32;
                     assert!(
-                        (found - expected).abs() <= 1e-3 * (1.0 + expected.abs()),
-                        "{i}: {found} is not {expected}"
+                        (found - expected).abs() <= 1e-4 * (1.0 + expected.abs()),
+                        "{m}x{k}x{n}, order {order}, {i}: {found} is not {expected}"
                     );
                 }
             }

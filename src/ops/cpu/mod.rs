@@ -1,5 +1,6 @@
 //! What the fused CPU forms share: access to flex's storage, threads over rows, vectorised `exp`.
 
+pub(super) mod attention;
 pub(super) mod gemm;
 pub(super) mod math;
 pub(super) mod packed;

@@ -1,22 +1,8 @@
-//! Products with a packed matrix: a tile of it at a time is unpacked into the cache and multiplied there.
-#![expect(
-    unsafe_code,
-    reason = "the result is not made of zeros first, and its columns are written by several cores"
-)]
+//! Values of a packed matrix, as products and tables read them.
 
-use super::gemm::{Before, MIN_PART, Matrix, Out, STEP, write_part};
-use super::{rows, tasks};
+use super::rows;
 use crate::store::Form;
-use std::cell::RefCell;
-
-/// Values of a tile: it stays in a core's own cache beside what it is multiplied with.
-const TILE: usize = 96 * 1024;
-/// Multiply-adds that unpacking one value counts for.
-const UNPACK: usize = 8;
-/// Columns of a tile that is cut across rows: whole blocks, and whole steps of gemm.
-const COLUMN_STEP: usize = 96;
-/// Rows of the other factor up to which each value is unpacked again for each.
-const FEW: usize = 2;
+use std::hint::black_box;
 
 const _: () = assert!(cfg!(target_endian = "little"), "bytes of words are in the order of their values");
 
@@ -52,6 +38,16 @@ impl<'a> PackedMatrix<'a> {
         Self { form, rows, columns, words, scales, mins }
     }
 
+    /// Its rows.
+    pub fn n_rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Its columns.
+    pub fn n_columns(&self) -> usize {
+        self.columns
+    }
+
     /// Values of `out.len()` columns of a row, from a whole block on.
     #[inline(always)]
     pub fn unpack(&self, row: usize, start: usize, out: &mut [f32]) {
@@ -59,10 +55,11 @@ impl<'a> PackedMatrix<'a> {
         let words = &self.words[first / self.form.per_word()..][..out.len() / self.form.per_word()];
         match self.form {
             Form::Bf16 => {
-                let halves: &[u16] = bytemuck::cast_slice(words);
-                for (out, &half) in out.iter_mut().zip(halves) {
-                    *out = f32::from_bits(u32::from(half) << 16);
-                }
+                let (halves, rest) = bytemuck::cast_slice::<u32, u16>(words).as_chunks::<32>();
+                let (blocks, out_rest) = out.as_chunks_mut::<32>();
+                let value = |half: u16| f32::from_bits(u32::from(half) << 16);
+                blocks.iter_mut().zip(halves).for_each(|(out, halves)| *out = values_of(*halves, value));
+                out_rest.iter_mut().zip(rest).for_each(|(out, &half)| *out = value(half));
             }
             Form::Four => {
                 let n_blocks = out.len() / 32;
@@ -71,10 +68,9 @@ impl<'a> PackedMatrix<'a> {
                 let (bytes, _) = bytemuck::cast_slice::<u32, u8>(words).as_chunks::<16>();
                 let (blocks, _) = out.as_chunks_mut::<32>();
                 for (((out, bytes), &scale), &min) in blocks.iter_mut().zip(bytes).zip(scales).zip(mins) {
-                    for i in 0..16 {
-                        out[i] = f32::from(bytes[i] & 0x0F) * scale + min;
-                        out[i + 16] = f32::from(bytes[i] >> 4) * scale + min;
-                    }
+                    let (low, high) = out.split_at_mut(16);
+                    low.copy_from_slice(&values_of(*bytes, |byte| f32::from(byte & 0x0F) * scale + min));
+                    high.copy_from_slice(&values_of(*bytes, |byte| f32::from(byte >> 4) * scale + min));
                 }
             }
             Form::Eight { block: 16, has_min } => self.unpack_eight::<16>(first, has_min, words, out),
@@ -89,15 +85,13 @@ impl<'a> PackedMatrix<'a> {
         for (i, (out, bytes)) in blocks.iter_mut().zip(bytes).enumerate() {
             let scale = self.scales[first / N + i];
             let min = if has_min { self.mins[first / N + i] } else { 0.0 };
-            for (out, &q) in out.iter_mut().zip(bytes) {
-                *out = f32::from(q) * scale + min;
-            }
+            *out = values_of(*bytes, |q| f32::from(q) * scale + min);
         }
     }
 
     /// Product of a row with `x`, whose sums over each block are `sums`.
     #[inline(always)]
-    fn dot(&self, row: usize, x: &[f32], sums: &[f32]) -> f32 {
+    pub fn dot(&self, row: usize, x: &[f32], sums: &[f32]) -> f32 {
         let first = row * self.columns;
         let words = &self.words[first / self.form.per_word()..][..self.columns / self.form.per_word()];
         match self.form {
@@ -165,12 +159,25 @@ impl<'a> PackedMatrix<'a> {
     }
 
     /// Sums of `x` over each block; none where the form has no minima.
-    fn block_sums(&self, x: &[f32]) -> Vec<f32> {
+    pub fn block_sums(&self, x: &[f32]) -> Vec<f32> {
         if !self.form.has_min() {
             return Vec::new();
         }
         x.chunks_exact(self.form.block()).map(|block| block.iter().sum()).collect()
     }
+}
+
+/// A block's values from what stands for them.
+///
+/// They are made in a place of their own, because the compiler does not know that a row and its words lie apart; and
+/// out of its sight, or else it goes across blocks, which costs a gather and a scatter for every value.
+#[inline(always)]
+fn values_of<T: Copy, const N: usize>(block: [T; N], value: impl Fn(T) -> f32) -> [f32; N] {
+    let mut values = [0.0; N];
+    for (to, from) in values.iter_mut().zip(block) {
+        *to = value(from);
+    }
+    black_box(values)
 }
 
 /// Rows of `matrix` by number, row-major.
@@ -192,99 +199,3 @@ pub(in crate::ops) fn unpacked_rows(
     );
     out
 }
-
-/// `x·Wᵀ` or `x·W`, row-major.
-///
-/// # Shapes
-/// `x`: `[m, columns]` for [`Way::Turned`], `[m, rows]` for [`Way::AsIs`] · result: `[m, rows]`, `[m, columns]`
-pub(in crate::ops) fn packed_product(x: Matrix, w: PackedMatrix, way: Way) -> Vec<f32> {
-    let (inner, n) = match way {
-        Way::Turned => (w.columns, w.rows),
-        Way::AsIs => (w.rows, w.columns),
-    };
-    assert_eq!(x.n_columns(), inner, "the inner dimensions of a matrix product are alike");
-    let m = x.n_rows();
-    if inner == 0 || m * n == 0 {
-        return vec![0.0; m * n];
-    }
-    if way == Way::Turned && m <= FEW && x.row(0).is_some() {
-        return by_dots(x, w);
-    }
-    let step = match way {
-        Way::Turned => STEP,
-        Way::AsIs => COLUMN_STEP,
-    };
-    let work = (m + UNPACK) * inner * n;
-    let n_cores = (work / MIN_PART).clamp(1, tasks::n_cores());
-    // As many tiles as cores, or a multiple: none works alone on the last one.
-    let n_tiles = (inner * n).div_ceil(TILE).next_multiple_of(n_cores);
-    let length = n.div_ceil(n_tiles).next_multiple_of(step);
-    let mut product = Vec::with_capacity(m * n);
-    let out = Out(product.as_mut_ptr());
-    let tile = |index: usize| {
-        let start = index * length;
-        let length = length.min(n - start);
-        SCRATCH.with_borrow_mut(|scratch| {
-            scratch.resize(scratch.len().max(inner * length), 0.0);
-            let scratch = &mut scratch[..inner * length];
-            tasks::vectorised(
-                #[inline(always)]
-                || match way {
-                    Way::Turned => {
-                        let rows = scratch.chunks_exact_mut(inner).enumerate();
-                        rows.for_each(|(i, row)| w.unpack(start + i, 0, row));
-                    }
-                    Way::AsIs => {
-                        let rows = scratch.chunks_exact_mut(length).enumerate();
-                        rows.for_each(|(i, row)| w.unpack(i, start, row));
-                    }
-                },
-            );
-            let rhs = match way {
-                Way::Turned => Matrix::dense(scratch, length, inner).turned(),
-                Way::AsIs => Matrix::dense(scratch, inner, length),
-            };
-            // SAFETY: the factors are within their values, as `Matrix::of` and the scratch's length say; no other tile
-            // has these columns of the result.
-            unsafe { write_part(x, rhs, 1.0, Before::Dropped, out.at(start), n) };
-        });
-    };
-    if n_cores == 1 {
-        (0..n.div_ceil(length)).for_each(tile);
-    } else {
-        tasks::for_each_part(n.div_ceil(length), tile);
-    }
-    // SAFETY: the tiles are all columns, and each was written whole.
-    unsafe { product.set_len(m * n) };
-    product
-}
-
-thread_local! {
-    /// A tile, kept for the next.
-    static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
-}
-
-fn by_dots(x: Matrix, w: PackedMatrix) -> Vec<f32> {
-    let n = w.rows;
-    let mut out = vec![0.0; x.n_rows() * n];
-    for (i, out) in out.chunks_exact_mut(n).enumerate() {
-        let Some(x) = x.row(i) else { unreachable!("the caller asked") };
-        let sums = w.block_sums(x);
-        let n_parts = (w.rows * w.columns / MIN_DOTS).clamp(1, tasks::n_cores());
-        let length = n.div_ceil(n_parts);
-        tasks::for_each_chunk(
-            out,
-            length,
-            #[inline(always)]
-            |part, out| {
-                for (j, y) in out.iter_mut().enumerate() {
-                    *y = w.dot(part * length + j, x, &sums);
-                }
-            },
-        );
-    }
-    out
-}
-
-/// Values below which handing a part of a single row's products to another core costs more than it saves.
-const MIN_DOTS: usize = 1 << 17;

@@ -58,17 +58,11 @@ pub(super) fn n_cores() -> usize {
     rayon::current_num_threads()
 }
 
-/// Calls `f(part)` for each part; a single one stays on this thread.
-pub(super) fn for_each_part(n_parts: usize, f: impl Fn(usize) + Send + Sync) {
-    if n_parts <= 1 {
-        (0..n_parts).for_each(f);
+/// Calls `f(task)` for each task; on one core they stay on this thread, one after the other.
+pub(super) fn for_each_task(n_cores: usize, n_tasks: usize, f: impl Fn(usize) + Send + Sync) {
+    if n_cores <= 1 || n_tasks <= 1 {
+        (0..n_tasks).for_each(f);
     } else {
-        (0..n_parts).into_par_iter().with_max_len(1).for_each(f);
+        (0..n_tasks).into_par_iter().with_max_len(1).for_each(f);
     }
-}
-
-/// Calls `f` on this thread, compiled for the widest vector unit; it should be `#[inline(always)]`.
-#[inline(always)]
-pub(super) fn vectorised(f: impl FnMut()) {
-    pulp::Arch::new().dispatch(Vectorised(f));
 }

@@ -21,12 +21,7 @@ pub(super) fn n_cores() -> usize {
     1
 }
 
-/// Calls `f(part)` for each part, one after the other.
-pub(super) fn for_each_part(n_parts: usize, f: impl Fn(usize) + Send + Sync) {
-    (0..n_parts).for_each(f);
-}
-
-/// Calls `f`.
-pub(super) fn vectorised(mut f: impl FnMut()) {
-    f();
+/// Calls `f(task)` for each task, one after the other.
+pub(super) fn for_each_task(_n_cores: usize, n_tasks: usize, f: impl Fn(usize) + Send + Sync) {
+    (0..n_tasks).for_each(f);
 }

@@ -1,62 +1,14 @@
 //! Attention's masked softmax: scores → probabilities.
 
-use super::cpu::math::{dot, exp, max, sum};
-use super::cpu::{dense, last_dim, rows, values};
+use crate::ops::cpu::math::{dot, exp, max, sum};
+use crate::ops::cpu::{dense, last_dim, rows, values};
 use burn::backend::autodiff::{
     checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
     grads::Gradients,
     ops::{Backward, Ops, OpsKind, unary},
 };
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension, tensor::FloatTensor};
-use burn::tensor::{Device, Tensor, TensorData, activation};
-
-/// What a token must not see, in a form that stays finite in f32 softmax.
-const BLOCKED: f32 = -1e30;
-
-/// Additive mask: 0 where the query may look, a very negative number elsewhere.
-///
-/// A query at `q` sees a key at `k` when both lie in the same segment, `k` is not later than `q`,
-/// and, with a sliding window, less than `window` positions back. Padding (segment 0) sees itself.
-///
-/// # Shapes
-/// `positions`, `segments`: `[batch, seq]`, row-major · result: `[batch, seq, seq]`
-pub fn causal_mask(
-    positions: &[i32],
-    segments: &[i32],
-    batch: usize,
-    window: Option<usize>,
-    device: &Device,
-) -> Tensor<3> {
-    let seq = positions.len() / batch.max(1);
-    let mut mask = vec![BLOCKED; batch * seq * seq];
-    for b in 0..batch {
-        let (p, s) = (&positions[b * seq..][..seq], &segments[b * seq..][..seq]);
-        for q in 0..seq {
-            for k in 0..=q {
-                let near = window.is_none_or(|w| ((p[q] - p[k]).unsigned_abs() as usize) < w);
-                let alike = s[q] == s[k] && s[q] != 0;
-                if k == q || (alike && near) {
-                    mask[(b * seq + q) * seq + k] = 0.0;
-                }
-            }
-        }
-    }
-    Tensor::from_data(TensorData::new(mask, [batch, seq, seq]), device)
-}
-
-/// The mask of the next `n_new` tokens of one sequence of which `past` tokens are cached.
-///
-/// # Shapes
-/// result: `[1, n_new, past + n_new]`
-pub fn continuation_mask(past: usize, n_new: usize, window: Option<usize>, device: &Device) -> Tensor<3> {
-    let n_keys = past + n_new;
-    let sees = |q: usize, k: usize| k <= q && window.is_none_or(|w| q - k < w);
-    let mask = (past..n_keys)
-        .flat_map(|q| (0..n_keys).map(move |k| (q, k)))
-        .map(|(q, k)| if sees(q, k) { 0.0 } else { BLOCKED })
-        .collect();
-    Tensor::from_data(TensorData::new(mask, [1, n_new, n_keys]), device)
-}
+use burn::tensor::{Tensor, activation};
 
 /// `softmax(scale · scores + mask)` over the keys.
 ///
@@ -65,8 +17,8 @@ pub fn continuation_mask(past: usize, n_new: usize, window: Option<usize>, devic
 ///
 /// # Shapes
 /// `scores`: `[batch, kv_heads, group · queries, keys]` · `mask`: `[batch, queries, keys]` · result: as `scores`
-pub fn masked_softmax(scores: Tensor<4>, mask: &Tensor<3>, scale: f32) -> Tensor<4> {
-    if super::is_fused(&scores) {
+pub(super) fn masked_softmax(scores: Tensor<4>, mask: &Tensor<3>, scale: f32) -> Tensor<4> {
+    if crate::ops::is_fused(&scores) {
         let p = <Dispatch as MaskedSoftmax>::masked_softmax(
             scores.into_dispatch(),
             mask.clone().into_dispatch(),
@@ -86,13 +38,13 @@ fn reference(scores: Tensor<4>, mask: &Tensor<3>, scale: f32) -> Tensor<4> {
 }
 
 #[backend_extension(Flex, Cube: cfg(feature = "gpu"), Fusion: cfg(feature = "gpu"), Autodiff)]
-pub(super) trait MaskedSoftmax: Backend {
+pub(in crate::ops) trait MaskedSoftmax: Backend {
     #[fusion(dtype = scores, shape = scores)]
     fn masked_softmax(scores: FloatTensor<Self>, mask: FloatTensor<Self>, scale: f32) -> FloatTensor<Self>;
 }
 
 #[backend_extension(Flex, Cube: cfg(feature = "gpu"), Fusion: cfg(feature = "gpu"))]
-pub(super) trait MaskedSoftmaxKernel: Backend {
+pub(in crate::ops) trait MaskedSoftmaxKernel: Backend {
     #[fusion(dtype = scores, shape = scores)]
     fn forward(scores: FloatTensor<Self>, mask: FloatTensor<Self>, scale: f32) -> FloatTensor<Self>;
     #[fusion(dtype = grad, shape = grad)]
@@ -185,7 +137,9 @@ impl MaskedSoftmaxKernel for Flex {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::causal_mask;
     use crate::ops::testing::{assert_close, random};
+    use burn::tensor::Device;
 
     #[test]
     fn fused_softmax_equals_reference_forward_and_backward() {
@@ -203,14 +157,5 @@ mod tests {
             assert_close(fused.0, plain.0, 1e-6);
             assert_close(fused.1, plain.1, 1e-6);
         }
-    }
-
-    #[test]
-    fn packed_rows_do_not_see_each_other() {
-        let mask = causal_mask(&[0, 1, 0, 1], &[1, 1, 2, 2], 1, None, &Device::flex());
-        let open: Vec<bool> =
-            mask.into_data().as_slice::<f32>().expect("f32").iter().map(|&m| m == 0.0).collect();
-        let (y, n) = (true, false);
-        assert_eq!(open, [y, n, n, n, y, y, n, n, n, n, y, n, n, n, y, y]);
     }
 }

@@ -1,0 +1,132 @@
+//! Attention: who sees whom, and what comes of it.
+
+mod flash;
+mod softmax;
+
+#[cfg(feature = "gpu")]
+pub(super) use softmax::{MaskedSoftmax, MaskedSoftmaxKernel};
+
+use burn::tensor::{Device, Tensor, TensorData};
+
+/// What a token must not see, in a form that stays finite in f32 softmax.
+const BLOCKED: f32 = -1e30;
+
+/// Additive mask: 0 where the query may look, a very negative number elsewhere.
+///
+/// A query at `q` sees a key at `k` when both lie in the same segment, `k` is not later than `q`,
+/// and, with a sliding window, less than `window` positions back. Padding (segment 0) sees itself.
+///
+/// # Shapes
+/// `positions`, `segments`: `[batch, seq]`, row-major · result: `[batch, seq, seq]`
+pub fn causal_mask(
+    positions: &[i32],
+    segments: &[i32],
+    batch: usize,
+    window: Option<usize>,
+    device: &Device,
+) -> Tensor<3> {
+    let seq = positions.len() / batch.max(1);
+    let mut mask = vec![BLOCKED; batch * seq * seq];
+    for b in 0..batch {
+        let (p, s) = (&positions[b * seq..][..seq], &segments[b * seq..][..seq]);
+        for q in 0..seq {
+            for k in 0..=q {
+                let near = window.is_none_or(|w| ((p[q] - p[k]).unsigned_abs() as usize) < w);
+                let alike = s[q] == s[k] && s[q] != 0;
+                if k == q || (alike && near) {
+                    mask[(b * seq + q) * seq + k] = 0.0;
+                }
+            }
+        }
+    }
+    Tensor::from_data(TensorData::new(mask, [batch, seq, seq]), device)
+}
+
+/// The mask of the next `n_new` tokens of one sequence of which `past` tokens are cached.
+///
+/// # Shapes
+/// result: `[1, n_new, past + n_new]`
+pub fn continuation_mask(past: usize, n_new: usize, window: Option<usize>, device: &Device) -> Tensor<3> {
+    let n_keys = past + n_new;
+    let sees = |q: usize, k: usize| k <= q && window.is_none_or(|w| q - k < w);
+    let mask = (past..n_keys)
+        .flat_map(|q| (0..n_keys).map(move |k| (q, k)))
+        .map(|(q, k)| if sees(q, k) { 0.0 } else { BLOCKED })
+        .collect();
+    Tensor::from_data(TensorData::new(mask, [1, n_new, n_keys]), device)
+}
+
+/// `softmax(scale · q·kᵀ + mask)·v`, grouped (2305.13245): the query heads of one key head are rows one after the other,
+/// so that keys and values are not copied.
+///
+/// On the CPU the probabilities are never kept: the backward pass makes them again (2205.14135).
+///
+/// # Shapes
+/// `q`: `[batch, kv_heads, group · queries, d]` · `k`, `v`: `[batch, kv_heads, keys, d]` · `mask`: `[batch, queries, keys]`,
+/// 0 or very negative · result: `[batch · queries, kv_heads · group · d]`
+pub fn attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, mask: &Tensor<3>, scale: f32) -> Tensor<2> {
+    match flash::seen(&q, mask) {
+        Some(seen) => flash::attention(q, k, v, seen, scale),
+        None => in_steps(q, k, v, mask, scale),
+    }
+}
+
+fn in_steps(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, mask: &Tensor<3>, scale: f32) -> Tensor<2> {
+    let [batch, kv_heads, rows, d] = q.dims();
+    let [_, queries, _] = mask.dims();
+    let heads = kv_heads * (rows / queries);
+    let scores = super::matmul(q, k.swap_dims(2, 3)); // [batch, kv_heads, group · queries, keys]
+    let p = softmax::masked_softmax(scores, mask, scale);
+    let y = super::matmul(p, v).reshape([batch, heads, queries, d]);
+    y.swap_dims(1, 2).reshape([batch * queries, heads * d])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::testing::{assert_close, random};
+
+    #[test]
+    fn flash_attention_equals_attention_in_steps_forward_and_backward() {
+        let packed = [0, 1, 2, 3, 0, 1, 2, 3, 4, 0, 1, 0, 1, 2, 3, 4, 5, 6, 0, 0];
+        let segments = [1, 1, 1, 1, 2, 2, 2, 2, 2, 3, 3, 1, 1, 1, 1, 1, 1, 1, 0, 0];
+        let long: Vec<i32> = (0..130).collect();
+        let ones = vec![1; 130];
+        let rows: [(&[i32], &[i32], usize); 2] = [(&packed, &segments, 2), (&long, &ones, 1)];
+        let cases = [
+            (rows[0], None, [2, 3, 8]),
+            (rows[0], Some(3), [1, 2, 20]),
+            (rows[1], None, [3, 3, 64]),
+            (rows[1], Some(40), [2, 1, 72]),
+        ];
+        for ((positions, segments, batch), window, [kv_heads, group, d]) in cases {
+            let queries = positions.len() / batch;
+            let mask = causal_mask(positions, segments, batch, window, &Device::flex());
+            let run = |f: &dyn Fn(Tensor<4>, Tensor<4>, Tensor<4>) -> Tensor<2>| {
+                let q = random::<4>([batch, kv_heads, group * queries, d], 1).autodiff().require_grad();
+                let k = random::<4>([batch, kv_heads, queries, d], 2).autodiff().require_grad();
+                // As a projection gives them: heads side by side.
+                let v = random::<4>([batch, queries, kv_heads, d], 3).autodiff().require_grad();
+                let y = f(q.clone(), k.clone(), v.clone().swap_dims(1, 2));
+                let grads = (y.clone() * random::<2>(y.dims(), 4)).sum().backward();
+                let grad = |x: Tensor<4>| x.grad(&grads).expect("tracked");
+                (y.inner(), [grad(q), grad(k), grad(v)])
+            };
+            let flash = run(&|q, k, v| attention(q, k, v, &mask, 0.3));
+            let plain = run(&|q, k, v| in_steps(q, k, v, &mask, 0.3));
+            assert_close(flash.0, plain.0, 1e-5);
+            for (flash, plain) in flash.1.into_iter().zip(plain.1) {
+                assert_close(flash, plain, 1e-4);
+            }
+        }
+    }
+
+    #[test]
+    fn packed_rows_do_not_see_each_other() {
+        let mask = causal_mask(&[0, 1, 0, 1], &[1, 1, 2, 2], 1, None, &Device::flex());
+        let open: Vec<bool> =
+            mask.into_data().as_slice::<f32>().expect("f32").iter().map(|&m| m == 0.0).collect();
+        let (y, n) = (true, false);
+        assert_eq!(open, [y, n, n, n, y, y, n, n, n, n, y, n, n, n, y, y]);
+    }
+}
