@@ -15,9 +15,9 @@ use crate::protocol::Memory;
 const F32: u64 = 4;
 
 /// Code, threads and buffers of the process, tokenizer aside: a whole run of a tiny model (measured).
-const PROGRAM: u64 = 20_000_000;
-/// The tokenizer's tables by entry of the vocabulary: reading rows with 49,152 of them (measured).
-const PROGRAM_PER_TOKEN: u64 = 1000;
+const PROGRAM: u64 = 17_000_000;
+/// The tokenizer's tables by entry of the vocabulary: runs of a model with 49,152 of them (measured).
+const PROGRAM_PER_TOKEN: u64 = 600;
 
 /// The step's largest batch, its model and its settings.
 pub(super) struct Moment<'a> {
@@ -86,7 +86,9 @@ impl Moment<'_> {
     /// The backward pass is in the last layer.
     fn in_the_layers(&self) -> Memory {
         let kept = if self.train.gradient_checkpointing {
-            self.kept_of_all_layers() + self.largest_layer()
+            // The last input is gone, and the layer's own is one of what its graph keeps.
+            let counted_twice = 2 * self.tokens() * self.spec.hidden_size as u64;
+            (self.kept_of_all_layers() + self.largest_layer()).saturating_sub(counted_twice)
         } else {
             self.kept_of_all_layers()
         };
