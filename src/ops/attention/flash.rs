@@ -151,9 +151,8 @@ impl FlashKernel for Flex {
         let shape = shape_of(&q, &k, &seen);
         let (y, grad) = (dense(y), dense(grad));
         let inputs = [&q, &k, &v].map(Heads::of);
-        let grads = backward(shape, inputs, values(&y), values(&log_sum), values(&grad), &seen, scale);
-        let dims = [&q, &k, &v].map(|x| x.layout().shape().clone());
-        let mut dims = dims.into_iter();
-        grads.map(|grad| tensor(grad, dims.next().unwrap_or_else(|| unreachable!("three of each"))))
+        let [d_q, d_k, d_v] =
+            backward(shape, inputs, values(&y), values(&log_sum), values(&grad), &seen, scale);
+        [(d_q, &q), (d_k, &k), (d_v, &v)].map(|(grad, x)| tensor(grad, x.layout().shape().clone()))
     }
 }

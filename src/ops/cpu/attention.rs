@@ -9,7 +9,7 @@ mod panel;
 use super::gemm::kernel::{Place, panel_width};
 use super::gemm::turn;
 use super::math::exp;
-use super::{rows, tasks};
+use super::{Out, rows, tasks};
 use burn::backend::flex::FlexTensor;
 use panel::{MOST_WIDTH, Multiplied, Panel, multiply, scores, turned_panel};
 use pulp::{Simd, WithSimd};
@@ -128,22 +128,6 @@ impl<'a> Head<'a> {
     fn place_of(shape: Shape, index: usize) -> (usize, usize) {
         let heads = shape.kv_heads * shape.group;
         (index / heads * shape.queries * heads * shape.d + index % heads * shape.d, heads * shape.d)
-    }
-}
-
-/// A result of which each task writes its own.
-struct Out(*mut f32);
-
-// SAFETY: tasks write places of their own.
-unsafe impl Sync for Out {}
-
-impl Out {
-    fn of(values: &mut Vec<f32>) -> Self {
-        Self(values.as_mut_ptr())
-    }
-
-    fn at(&self, index: usize) -> *mut f32 {
-        self.0.wrapping_add(index)
     }
 }
 

@@ -21,8 +21,7 @@ pub(in crate::ops) use matrix::Matrix;
 pub(super) use operand::turn;
 
 use super::packed::{PackedMatrix, Way};
-use super::{math, tasks};
-use group::Out;
+use super::{Out, math, tasks};
 use operand::Operand;
 use sharing::by_tiles;
 
@@ -116,7 +115,7 @@ pub(in crate::ops) fn product(terms: &[Term]) -> Vec<f32> {
     }
     // Not made of zeros first: that was 3 % of a step of 128 tokens.
     let mut result = Vec::with_capacity(m * n);
-    by_tiles(&sides, [m, n], Out(result.as_mut_ptr()));
+    by_tiles(&sides, [m, n], Out::of(&mut result));
     // SAFETY: the parts are all of the result, and each was written whole.
     unsafe { result.set_len(m * n) };
     result

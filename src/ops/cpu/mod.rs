@@ -1,4 +1,5 @@
 //! What the fused CPU forms share: access to flex's storage, threads over rows, vectorised `exp`.
+#![expect(unsafe_code, reason = "tasks write one result side by side")]
 
 pub(super) mod attention;
 pub(super) mod gemm;
@@ -35,4 +36,22 @@ pub(super) fn tensor(values: Vec<f32>, shape: Shape) -> FlexTensor {
 pub(super) fn last_dim(x: &FlexTensor) -> usize {
     let shape = x.layout().shape();
     shape[shape.num_dims() - 1]
+}
+
+/// A result of which each task writes its own part.
+struct Out(*mut f32);
+
+// SAFETY: whoever shares one out gives tasks parts that do not overlap.
+unsafe impl Sync for Out {}
+
+impl Out {
+    /// The room that a vector has, filled or not.
+    fn of(values: &mut Vec<f32>) -> Self {
+        Self(values.as_mut_ptr())
+    }
+
+    /// A place in it.
+    fn at(&self, index: usize) -> *mut f32 {
+        self.0.wrapping_add(index)
+    }
 }

@@ -2,23 +2,12 @@
 
 use super::kernel::{self, MOST_ROWS, MOST_STRIPS, Place, Strip, panel_width, rows_of_a_tile};
 use super::operand::Operand;
+use crate::ops::cpu::Out;
 use pulp::{Simd, WithSimd};
 use std::ops::Range;
 
 /// Rows for which panels are read where they lie.
 pub(super) const FEW_ROWS: usize = 2 * MOST_ROWS;
-
-/// The result, of which each part writes its own.
-pub(super) struct Out(pub *mut f32);
-
-// SAFETY: parts do not overlap.
-unsafe impl Sync for Out {}
-
-impl Out {
-    fn at(&self, index: usize) -> *mut f32 {
-        self.0.wrapping_add(index)
-    }
-}
 
 /// Part of a term: some inner indices.
 #[derive(Clone, Copy)]

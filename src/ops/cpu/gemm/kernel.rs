@@ -172,6 +172,13 @@ fn mul_add<S: Simd>(simd: S, a: S::f32s, b: S::f32s, c: S::f32s) -> S::f32s {
     }
 }
 
+/// Rows become columns.
+#[inline(always)]
+pub(super) fn turned_block([a, b, c, d]: [[f32; 4]; 4]) -> [[f32; 4]; 4] {
+    let column = |j: usize| [a[j], b[j], c[j], d[j]];
+    [column(0), column(1), column(2), column(3)]
+}
+
 /// Values of a tile where vectors are widest.
 const MOST_VALUES: usize = MOST_ROWS * VECTORS * 16;
 
@@ -207,8 +214,7 @@ unsafe fn store<S: Simd, const R: usize, const V: usize>(simd: S, sums: &[[S::f3
             for (j, block) in block.iter_mut().enumerate() {
                 block.copy_from_slice(&tile[(i + j) * whole + column..][..4]);
             }
-            let [a, b, c, d] = block;
-            for (j, values) in (0..4).map(|j| (j, [a[j], b[j], c[j], d[j]])) {
+            for (j, values) in turned_block(block).into_iter().enumerate() {
                 let place = at.wrapping_add((column + j) * step + i).cast::<[f32; 4]>();
                 unsafe { place.write_unaligned(values) };
             }

@@ -2,7 +2,7 @@
 //! vector at a time.
 
 use super::Matrix;
-use super::kernel::panel_width;
+use super::kernel::{panel_width, turned_block};
 use crate::ops::cpu::packed::{PackedMatrix, Way};
 use pulp::Simd;
 use std::ops::Range;
@@ -164,8 +164,7 @@ pub(in crate::ops::cpu) fn turn(
             for (j, block) in block.iter_mut().enumerate() {
                 block.copy_from_slice(&values[(i + j) * row_step + l..][..4]);
             }
-            let [a, b, c, d] = block;
-            for (j, column) in (0..4).map(|j| (j, [a[j], b[j], c[j], d[j]])) {
+            for (j, column) in turned_block(block).into_iter().enumerate() {
                 out[(l + j) * width + i..][..4].copy_from_slice(&column);
             }
         }

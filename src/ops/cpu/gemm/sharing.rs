@@ -1,10 +1,10 @@
 //! How a product is cut into passes and tasks.
 
 use super::Sides;
-use super::group::{FEW_ROWS, Line, Out, Pass, Segment, Work, at_least, multiply};
+use super::group::{FEW_ROWS, Line, Pass, Segment, Work, at_least, multiply};
 use super::kernel::{MOST_ROWS, MOST_STRIPS};
 use super::operand::{GROUP_STEP, MOST_COLUMNS};
-use crate::ops::cpu::tasks;
+use crate::ops::cpu::{Out, tasks};
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -61,8 +61,8 @@ pub(super) fn by_tiles(sides: &[Sides], [m, n]: [usize; 2], out: Out) {
 
     // A core takes a group of panels with all rows, and copies it for itself.
     let n_tasks = if n_cores == 1 { 1 } else { TASKS * n_cores };
-    let length = most.min((n_columns / n_tasks / GROUP_STEP).max(1) * GROUP_STEP);
-    let length = if n_cores == 1 { most } else { length };
+    let even = (n_columns / n_tasks / GROUP_STEP).max(1) * GROUP_STEP;
+    let length = if n_cores == 1 { most } else { most.min(even) };
     let n_groups = n_columns.div_ceil(length);
     if n_groups >= n_tasks || n_rows <= FEW_ROWS {
         return tasks::for_each_task(n_cores, n_groups, |group| {
