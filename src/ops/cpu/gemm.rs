@@ -11,6 +11,8 @@
     reason = "the result is not made of zeros first, and its columns are written by several cores"
 )]
 
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod amx;
 mod group;
 pub(super) mod kernel;
 mod matrix;
@@ -161,6 +163,29 @@ mod tests {
         (0..len).map(|i| ((i * 37 % 23) as f32 - 11.0) / 7.0).collect()
     }
 
+    /// Values in −1..1, the same for the same seed.
+    fn noise(len: usize, seed: u32) -> Vec<f32> {
+        let bits = (0..len as u32).map(|i| (i ^ seed << 20).wrapping_mul(2_654_435_761).rotate_left(13));
+        bits.map(|bits| bits.wrapping_mul(2_246_822_519) as f32 / (1u32 << 31) as f32 - 1.0).collect()
+    }
+
+    #[test]
+    fn products_are_as_exact_as_sums_in_f32() {
+        let [m, k, n] = [70, 1500, 50];
+        let (a, b) = (noise(m * k, 1), noise(k * n, 2));
+        let out = product(&[Term::new(Matrix::new(&a, [m, k], [k, 1]), Matrix::new(&b, [k, n], [n, 1]))]);
+        let (mut ours, mut plain) = (0.0, 0.0);
+        for (i, &found) in out.iter().enumerate() {
+            let pairs = || (0..k).map(|l| (a[i / n * k + l], b[l * n + i % n]));
+            let exact: f64 = pairs().map(|(x, y)| f64::from(x) * f64::from(y)).sum();
+            let in_f32: f32 = pairs().map(|(x, y)| x * y).sum();
+            ours += (f64::from(found) - exact).powi(2);
+            plain += (f64::from(in_f32) - exact).powi(2);
+        }
+        assert!(ours <= plain, "root mean square {} beside {}", ours.sqrt(), plain.sqrt());
+        eprintln!("{}", (ours / plain).sqrt());
+    }
+
     #[test]
     fn sums_of_products_are_whole_in_any_order_of_the_factors() {
         let shapes = [
@@ -175,6 +200,8 @@ mod tests {
             [8, 128, 576],
             [576, 128, 8],
             [333, 64, 1040],
+            [1100, 40, 35],
+            [35, 1100, 1000],
         ];
         for [m, k, n] in shapes {
             let (a, b, c, d) = (values(m * k), values(k * n), values(m * 3), values(3 * n));

@@ -26,7 +26,7 @@ pub(super) struct Pass<'a> {
 }
 
 impl<'a> Pass<'a> {
-    fn segments(&self) -> &[Segment<'a>] {
+    pub fn segments(&self) -> &[Segment<'a>] {
         &self.segments[..self.n_segments]
     }
 }

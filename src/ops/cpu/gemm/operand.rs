@@ -77,6 +77,39 @@ impl<'a> Operand<'a> {
         }
     }
 
+    /// The values of `len` inner indices for some outer ones, those of an inner index side by side; and how far the next
+    /// inner index's are from them. They lie in `room`, `width` apart, where they do not lie so already.
+    #[inline(always)]
+    pub fn lines<'b>(
+        &self,
+        outer: Range<usize>,
+        inner: usize,
+        len: usize,
+        room: &'b mut [f32],
+        width: usize,
+    ) -> (&'b [f32], usize)
+    where
+        'a: 'b,
+    {
+        if let Some(lines) = self.columns(outer.start, inner) {
+            return lines;
+        }
+        match self {
+            Self::Dense(matrix) => {
+                let from = outer.start * matrix.row_step + inner * matrix.column_step;
+                let steps = [matrix.row_step, matrix.column_step];
+                turn(&matrix.values[from..], steps, [outer.len(), len], room, width);
+            }
+            Self::Packed(matrix, Way::AsIs) => {
+                for (l, line) in room.chunks_exact_mut(width).take(len).enumerate() {
+                    matrix.unpack(inner + l, outer.start, &mut line[..outer.len()]);
+                }
+            }
+            Self::Packed(_, Way::Turned) => unreachable!("{READ_AS_IT_LIES}"),
+        }
+        (room, width)
+    }
+
     /// Copies a row's values.
     #[inline(always)]
     pub fn copy_row(&self, outer: usize, inner: usize, out: &mut [f32]) {

@@ -1,6 +1,8 @@
 //! How a product is cut into passes and tasks.
 
 use super::Sides;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+use super::amx;
 use super::group::{FEW_ROWS, Line, Pass, Segment, Work, at_least, multiply};
 use super::kernel::{MOST_ROWS, MOST_STRIPS};
 use super::operand::{GROUP_STEP, MOST_COLUMNS};
@@ -22,7 +24,7 @@ const INNER_STEP: usize = 32;
 const TASKS: usize = 2;
 
 /// Cuts the inner sides into passes; a short term goes along with the one before it.
-fn passes<'a>(sides: &[Sides<'a>], is_turned: bool) -> Vec<Pass<'a>> {
+pub(super) fn passes<'a>(sides: &[Sides<'a>], is_turned: bool) -> Vec<Pass<'a>> {
     let mut passes: Vec<Pass> = Vec::new();
     for &Sides { lhs, rhs } in sides {
         let (rows, panels) = if is_turned { (rhs, lhs) } else { (lhs, rhs) };
@@ -45,17 +47,26 @@ fn passes<'a>(sides: &[Sides<'a>], is_turned: bool) -> Vec<Pass<'a>> {
     passes
 }
 
+/// Cores that share a product.
+pub(super) fn n_cores([m, n]: [usize; 2], inner: usize) -> usize {
+    // Reading a value that is in no cache takes as long as some multiply-adds.
+    let work = m * inner * n + READ * inner * (m + n);
+    (work / MIN_PART).clamp(1, tasks::n_cores())
+}
+
 /// Writes the sum of the terms.
 pub(super) fn by_tiles(sides: &[Sides], [m, n]: [usize; 2], out: Out) {
     let decides = sides.iter().find(|sides| sides.rhs.is_packed()).unwrap_or(&sides[0]);
     let is_turned = decides.is_turned();
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    if amx::serves(sides, [m, n]) {
+        return amx::by_tiles(sides, [m, n], is_turned, &out);
+    }
     let passes = passes(sides, is_turned);
     let (n_rows, n_columns) = if is_turned { (n, m) } else { (m, n) };
     let inner: usize = passes.iter().map(|pass| pass.len).sum();
     let longest = passes.iter().map(|pass| pass.len).max().unwrap_or(1);
-    // Reading a value that is in no cache takes as long as some multiply-adds.
-    let work = m * inner * n + READ * inner * (m + n);
-    let n_cores = (work / MIN_PART).clamp(1, tasks::n_cores());
+    let n_cores = n_cores([m, n], inner);
     let most = (GROUP / longest / GROUP_STEP * GROUP_STEP).clamp(GROUP_STEP, MOST_COLUMNS);
     let work = Work { is_turned, n_rows, out: &out, step: n };
 

@@ -1,0 +1,226 @@
+//! f32 as the sum of three bf16, laid out in tiles.
+
+use super::tile::{INNER, PARTS, SIDE, TILE};
+use crate::ops::cpu::gemm::group::{Pass, Segment};
+use pulp::{Simd, WithSimd};
+use std::arch::x86_64::*;
+use std::ops::Range;
+
+/// Which side of a product a matrix is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Its tiles have an outer index a row.
+    Rows,
+    /// Its tiles have two inner indices a row, those of a column side by side.
+    Columns,
+}
+
+/// Tiles that take the inner indices of a pass, one after the other.
+pub(super) fn n_blocks(pass: &Pass) -> usize {
+    pass.segments().iter().map(|segment| segment.len.div_ceil(INNER)).sum()
+}
+
+/// Values of a run: all parts of 16 outer indices.
+pub(super) fn run_len(pass: &Pass) -> usize {
+    n_blocks(pass) * PARTS * TILE
+}
+
+/// Outer indices that are split together: whole panels, whole blocks of a packed matrix, and whole pairs of tiles.
+pub(super) const UNIT: usize = 96;
+/// Inner indices that are split together: they stay in the first cache.
+const STEP: usize = 2 * INNER;
+
+/// Room for what is split.
+pub(super) const ROOM: usize = UNIT * 1088;
+
+/// Writes the runs of some outer indices, at most [`UNIT`], one after the other. Runs past the last index are left as
+/// they are, and so are the places of indices past it: they make no result.
+pub(super) struct Split<'a, 'b> {
+    pub pass: &'b Pass<'a>,
+    pub role: Role,
+    pub outer: Range<usize>,
+    pub out: &'b mut [u16],
+    pub room: &'b mut [f32],
+}
+
+impl WithSimd for Split<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Self { pass, role, outer, out, room } = self;
+        let run_len = run_len(pass);
+        let mut block = 0;
+        for segment in pass.segments() {
+            match role {
+                Role::Rows => {
+                    for (i, index) in outer.clone().enumerate() {
+                        let run = &mut out[i / SIDE * run_len..][..run_len];
+                        split_row(segment, index, i % SIDE, block, run, room);
+                    }
+                }
+                Role::Columns => split_columns(segment, outer.clone(), block, out, run_len, room),
+            }
+            block += segment.len.div_ceil(INNER);
+        }
+    }
+}
+
+#[inline(always)]
+fn split_row(segment: &Segment, index: usize, row: usize, first: usize, run: &mut [u16], room: &mut [f32]) {
+    let Segment { rows, start, len, .. } = *segment;
+    let values = match rows.row(index, start) {
+        Some(row) => &row[..len],
+        None => {
+            rows.copy_row(index, start, &mut room[..len]);
+            &room[..len]
+        }
+    };
+    let blocks = run[first * PARTS * TILE..].chunks_exact_mut(PARTS * TILE);
+    let (whole, rest) = values.as_chunks::<INNER>();
+    let mut last = [0.0; INNER];
+    last[..rest.len()].copy_from_slice(rest);
+    let last: &[[f32; INNER]] = if rest.is_empty() { &[] } else { &[last] };
+    for (values, block) in whole.iter().chain(last).zip(blocks) {
+        // SAFETY: a processor with tiles has vectors of 16 values.
+        unsafe { split_values(values, row, block) };
+    }
+}
+
+/// Writes the parts of a row's values.
+#[target_feature(enable = "avx512f,avx512bw")]
+fn split_values(values: &[f32; INNER], row: usize, block: &mut [u16]) {
+    let [left, right] = values.as_chunks::<SIDE>().0 else { unreachable!("two vectors") };
+    let (left, right) = (split(vector(left)), split(vector(right)));
+    for (part, tile) in block.chunks_exact_mut(TILE).enumerate() {
+        let (left, right) = (_mm512_srli_epi32::<16>(left[part]), _mm512_srli_epi32::<16>(right[part]));
+        // SAFETY: a row has 32 values.
+        unsafe {
+            let place = tile[row * INNER..][..INNER].as_mut_ptr();
+            _mm256_storeu_si256(place.cast(), _mm512_cvtepi32_epi16(left));
+            _mm256_storeu_si256(place.add(SIDE).cast(), _mm512_cvtepi32_epi16(right));
+        }
+    }
+}
+
+#[inline(always)]
+fn split_columns(
+    segment: &Segment,
+    outer: Range<usize>,
+    first: usize,
+    out: &mut [u16],
+    run_len: usize,
+    room: &mut [f32],
+) {
+    let Segment { panels, start, len, .. } = *segment;
+    for begin in (0..len).step_by(STEP) {
+        let n = STEP.min(len - begin);
+        let (lines, step) = panels.lines(outer.clone(), start + begin, n, room, UNIT);
+        for tile in 0..outer.len().div_ceil(SIDE) {
+            let column = tile * SIDE;
+            let run = &mut out[tile * run_len..][..run_len];
+            let blocks = run[(first + begin / INNER) * PARTS * TILE..].chunks_exact_mut(PARTS * TILE);
+            for (from, block) in (0..n).step_by(INNER).zip(blocks) {
+                let lines = Lines {
+                    values: &lines[from * step + column..],
+                    step,
+                    n: INNER.min(n - from),
+                    width: SIDE.min(outer.len() - column),
+                };
+                // SAFETY: a processor with tiles has vectors of 16 values.
+                unsafe { lines.split(block) };
+            }
+        }
+    }
+}
+
+/// Values of some inner indices, `step` apart.
+struct Lines<'a> {
+    values: &'a [f32],
+    step: usize,
+    n: usize,
+    /// Of an inner index, at most as many as a vector has.
+    width: usize,
+}
+
+impl Lines<'_> {
+    /// Writes the parts of two inner indices side by side.
+    #[target_feature(enable = "avx512f")]
+    fn split(&self, block: &mut [u16]) {
+        let Self { values, step, n, width } = *self;
+        let lanes = u16::MAX >> (SIDE - width);
+        let line = |i: usize| {
+            // SAFETY: no more is read than there is.
+            split(if i < n { unsafe { _mm512_maskz_loadu_ps(lanes, values[i * step..][..width].as_ptr()) } } else { _mm512_setzero_ps() })
+        };
+        let (first, rest) = block.split_at_mut(TILE);
+        let (second, third) = rest.split_at_mut(TILE);
+        for pair in 0..SIDE {
+            let (even, odd) = (line(2 * pair), line(2 * pair + 1));
+            let parts = [(&mut *first, even[0], odd[0]), (&mut *second, even[1], odd[1]), (&mut *third, even[2], odd[2])];
+            for (tile, even, odd) in parts {
+                let both = _mm512_or_si512(_mm512_srli_epi32::<16>(even), odd);
+                // SAFETY: a row has 32 values.
+                unsafe { _mm512_storeu_si512(tile[pair * INNER..][..INNER].as_mut_ptr().cast(), both) };
+            }
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f")]
+fn vector(values: &[f32; SIDE]) -> __m512 {
+    // SAFETY: as many values as a vector has.
+    unsafe { _mm512_loadu_ps(values.as_ptr()) }
+}
+
+/// The bits of three bf16, each in the upper half, whose sum is the value: 8 bits of 24 each. What is not finite becomes
+/// NaN.
+#[target_feature(enable = "avx512f")]
+fn split(x: __m512) -> [__m512i; PARTS] {
+    let upper = _mm512_set1_epi32(0xFFFF_0000_u32.cast_signed());
+    // To the nearest, from the middle away from zero.
+    let rounded = |x: __m512| {
+        let bits = _mm512_add_epi32(_mm512_castps_si512(x), _mm512_set1_epi32(0x8000));
+        _mm512_and_si512(bits, upper)
+    };
+    let first = rounded(x);
+    let rest = _mm512_sub_ps(x, _mm512_castsi512_ps(first));
+    let second = rounded(rest);
+    let last = _mm512_sub_ps(rest, _mm512_castsi512_ps(second));
+    [first, second, _mm512_and_si512(_mm512_castps_si512(last), upper)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[target_feature(enable = "avx512f")]
+    fn sums(values: &[f32; SIDE]) -> [f32; SIDE] {
+        let [first, second, third] = split(vector(values)).map(|bits| _mm512_castsi512_ps(bits));
+        let mut sums = [0.0; SIDE];
+        // SAFETY: as many values as a vector has.
+        unsafe { _mm512_storeu_ps(sums.as_mut_ptr(), _mm512_add_ps(first, _mm512_add_ps(second, third))) };
+        sums
+    }
+
+    #[test]
+    fn three_parts_are_the_whole_value() {
+        if !super::super::tile::is_there() {
+            return eprintln!("this processor has no tiles");
+        }
+        for i in 0..10_000u32 {
+            let value = |j: usize| {
+                let bits = (i * 16 + j as u32).wrapping_mul(2_654_435_761);
+                f32::from_bits(bits & 0x8000_0000 | 0x2000_0000 + bits % 0x3F00_0000)
+            };
+            let values = std::array::from_fn(value);
+            // SAFETY: there are tiles, so there are vectors of 16 values.
+            assert_eq!(unsafe { sums(&values) }, values);
+        }
+        let odd = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::from_bits(0x7FFF_FFFF), f32::from_bits(0xFF80_0001)];
+        for x in odd {
+            // SAFETY: as above.
+            assert!(unsafe { sums(&[x; SIDE]) }[0].is_nan(), "{x}");
+        }
+    }
+}

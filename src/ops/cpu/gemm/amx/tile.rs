@@ -1,0 +1,166 @@
+//! The instructions: a block of a result, its sums in tile registers.
+
+use std::arch::asm;
+use std::sync::LazyLock;
+
+/// Rows of a tile, and columns of a tile of results.
+pub(super) const SIDE: usize = 16;
+/// Inner indices of a tile.
+pub(super) const INNER: usize = 32;
+/// Bytes of a tile's row.
+const ROW: usize = 64;
+/// Values of a tile.
+pub(super) const TILE: usize = SIDE * INNER;
+/// What a value is the sum of.
+pub(super) const PARTS: usize = 3;
+
+/// Whether there are tiles of bf16 here, and the system lets this process use them.
+pub(super) fn is_there() -> bool {
+    static IS_THERE: LazyLock<bool> = LazyLock::new(|| {
+        const AMX_BF16: u32 = 1 << 22;
+        const AMX_TILE: u32 = 1 << 24;
+        const ASK_FOR_STATE: i64 = 0x1023;
+        const TILE_DATA: i64 = 18;
+        let has_leaf = std::arch::x86_64::__cpuid(0).eax >= 7;
+        let features = std::arch::x86_64::__cpuid_count(7, 0).edx;
+        let is_known = has_leaf && features & AMX_BF16 != 0 && features & AMX_TILE != 0;
+        // Their state is large: Linux keeps it for those who ask.
+        // SAFETY: a call that changes nothing but the permission.
+        is_known && unsafe { libc::syscall(libc::SYS_arch_prctl, ASK_FOR_STATE, TILE_DATA) } == 0
+    });
+    *IS_THERE
+}
+
+/// All eight tiles, of 16 rows of 64 bytes, for this thread as long as it lives.
+pub(super) struct Tiles(());
+
+#[repr(C, align(64))]
+struct Config {
+    palette: u8,
+    start_row: u8,
+    reserved: [u8; 14],
+    bytes_a_row: [u16; 16],
+    rows: [u8; 16],
+}
+
+impl Tiles {
+    pub fn new() -> Self {
+        assert!(is_there(), "the caller asked");
+        let mut config =
+            Config { palette: 1, start_row: 0, reserved: [0; 14], bytes_a_row: [0; 16], rows: [0; 16] };
+        config.bytes_a_row[..8].fill(ROW as u16);
+        config.rows[..8].fill(SIDE as u8);
+        // SAFETY: the processor has tiles and this process may use them; the configuration is whole.
+        unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const config, options(nostack, readonly)) };
+        Self(())
+    }
+
+    /// Adds to four tiles of results, two below two, the products of two runs of rows with two runs of columns; writes
+    /// them where `is_first`.
+    ///
+    /// Of the nine products of parts, the three that are below a rounding of f32 are left out.
+    ///
+    /// # Safety
+    /// Each run holds `n` times three tiles, the parts of 32 inner indices; each place of `c` has 16 rows of 16 values,
+    /// `step` values apart, that are this thread's alone.
+    #[inline(always)]
+    pub unsafe fn multiply(
+        &self,
+        a: [*const u16; 2],
+        b: [*const u16; 2],
+        n: usize,
+        c: [*mut f32; 4],
+        step: usize,
+        is_first: bool,
+    ) {
+        let c_step = step * size_of::<f32>();
+        if n == 0 {
+            return;
+        }
+        // SAFETY: as the caller promises.
+        unsafe {
+            if is_first {
+                asm!("tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3", options(nostack, nomem));
+            } else {
+                asm!(
+                    "tileloadd tmm0, [{c0} + {s}*1]",
+                    "tileloadd tmm1, [{c1} + {s}*1]",
+                    "tileloadd tmm2, [{c2} + {s}*1]",
+                    "tileloadd tmm3, [{c3} + {s}*1]",
+                    c0 = in(reg) c[0], c1 = in(reg) c[1], c2 = in(reg) c[2], c3 = in(reg) c[3],
+                    s = in(reg) c_step,
+                    options(nostack, readonly),
+                );
+            }
+            asm!(
+                "2:",
+                "tileloadd tmm4, [{a0} + {s}*1]",
+                "tileloadd tmm6, [{b0} + {s}*1]",
+                "tileloadd tmm7, [{b1} + {s}*1]",
+                "tileloadd tmm5, [{a1} + {s}*1]",
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "tdpbf16ps tmm1, tmm4, tmm7",
+                "tdpbf16ps tmm2, tmm5, tmm6",
+                "tileloadd tmm6, [{b0} + {s}*1 + 1024]",
+                "tdpbf16ps tmm3, tmm5, tmm7",
+                "tileloadd tmm7, [{b1} + {s}*1 + 1024]",
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "tdpbf16ps tmm1, tmm4, tmm7",
+                "tileloadd tmm4, [{a0} + {s}*1 + 1024]",
+                "tdpbf16ps tmm2, tmm5, tmm6",
+                "tdpbf16ps tmm3, tmm5, tmm7",
+                "tileloadd tmm5, [{a1} + {s}*1 + 1024]",
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "tdpbf16ps tmm1, tmm4, tmm7",
+                "tdpbf16ps tmm2, tmm5, tmm6",
+                "tileloadd tmm6, [{b0} + {s}*1]",
+                "tdpbf16ps tmm3, tmm5, tmm7",
+                "tileloadd tmm7, [{b1} + {s}*1]",
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "tdpbf16ps tmm1, tmm4, tmm7",
+                "tileloadd tmm4, [{a0} + {s}*1 + 2048]",
+                "tdpbf16ps tmm2, tmm5, tmm6",
+                "tdpbf16ps tmm3, tmm5, tmm7",
+                "tileloadd tmm5, [{a1} + {s}*1 + 2048]",
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "tdpbf16ps tmm1, tmm4, tmm7",
+                "tileloadd tmm4, [{a0} + {s}*1]",
+                "tdpbf16ps tmm2, tmm5, tmm6",
+                "tileloadd tmm6, [{b0} + {s}*1 + 2048]",
+                "tdpbf16ps tmm3, tmm5, tmm7",
+                "tileloadd tmm5, [{a1} + {s}*1]",
+                "tileloadd tmm7, [{b1} + {s}*1 + 2048]",
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "tdpbf16ps tmm1, tmm4, tmm7",
+                "tdpbf16ps tmm2, tmm5, tmm6",
+                "tdpbf16ps tmm3, tmm5, tmm7",
+                "add {a0}, 3072",
+                "add {a1}, 3072",
+                "add {b0}, 3072",
+                "add {b1}, 3072",
+                "dec {n}",
+                "jnz 2b",
+                a0 = inout(reg) a[0] => _, a1 = inout(reg) a[1] => _,
+                b0 = inout(reg) b[0] => _, b1 = inout(reg) b[1] => _,
+                n = inout(reg) n => _, s = in(reg) ROW,
+                options(nostack, readonly),
+            );
+            asm!(
+                "tilestored [{c0} + {s}*1], tmm0",
+                "tilestored [{c1} + {s}*1], tmm1",
+                "tilestored [{c2} + {s}*1], tmm2",
+                "tilestored [{c3} + {s}*1], tmm3",
+                c0 = in(reg) c[0], c1 = in(reg) c[1], c2 = in(reg) c[2], c3 = in(reg) c[3],
+                s = in(reg) c_step,
+                options(nostack),
+            );
+        }
+    }
+}
+
+impl Drop for Tiles {
+    fn drop(&mut self) {
+        // SAFETY: without it each switch of threads would save eight kilobytes.
+        unsafe { asm!("tilerelease", options(nostack, nomem)) };
+    }
+}
