@@ -5,6 +5,7 @@
 //! with its own backward replaces it, registered through burn's backend extension.
 
 mod activation;
+mod adamw;
 mod attention;
 mod cpu;
 mod cross_entropy;
@@ -20,6 +21,7 @@ mod rope;
 mod self_test;
 
 pub use activation::{Activation, gated_activation};
+pub use adamw::{AdamW, Adapted};
 pub use attention::{attention, causal_mask, continuation_mask};
 pub use cross_entropy::{CrossEntropy, softmax_cross_entropy};
 pub use dropout::{dropout_mask, uniform_noise};
@@ -58,6 +60,11 @@ fn on_gpu<const D: usize>(_x: &Tensor<D>) -> bool {
     return gpu::serves(_x);
     #[cfg(not(feature = "gpu"))]
     false
+}
+
+/// `f` of each, on all cores where the device is the CPU: a GPU has one queue.
+pub fn map_each<T: Send, R: Send>(items: Vec<T>, device: &Device, f: impl Fn(T) -> R + Send + Sync) -> Vec<R> {
+    if is_cpu(device) { cpu::tasks::map_each(items, f) } else { items.into_iter().map(f).collect() }
 }
 
 /// Whether fused forms serve this tensor.

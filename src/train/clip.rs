@@ -1,6 +1,7 @@
 //! Gradients as one vector: its norm, and the limit to it.
 
 use crate::models::{AnyTensor, NamedTensors};
+use crate::ops::map_each;
 use burn::tensor::Tensor;
 
 /// L2 norm of all gradients as one vector.
@@ -8,7 +9,8 @@ use burn::tensor::Tensor;
 /// # Shapes
 /// Returns `[1]`, on the gradients' device; `None` where there are no gradients.
 pub fn global_norm(grads: &NamedTensors) -> Option<Tensor<1>> {
-    let squares: Vec<_> = grads.values().map(AnyTensor::square_sum).collect();
+    let device = grads.values().next()?.device();
+    let squares = map_each(grads.values().collect(), &device, AnyTensor::square_sum);
     (!squares.is_empty()).then(|| Tensor::cat(squares, 0).sum().sqrt())
 }
 
@@ -23,7 +25,11 @@ pub fn scale(grads: NamedTensors, factor: f32) -> NamedTensors {
     if factor == 1.0 {
         return grads;
     }
-    grads.into_iter().map(|(name, grad)| (name, grad.mul_scalar(factor))).collect()
+    let Some(device) = grads.values().next().map(AnyTensor::device) else { return grads };
+    let scaled = map_each(grads.into_iter().collect(), &device, |(name, grad): (String, AnyTensor)| {
+        (name, grad.mul_scalar(factor))
+    });
+    scaled.into_iter().collect()
 }
 
 #[cfg(test)]

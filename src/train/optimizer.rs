@@ -1,6 +1,6 @@
 //! One optimizer step over all trainable tensors.
 //!
-//! The update rules are burn-optim's. What stands here is what it leaves open for us: states kept by
+//! The update rules are burn-optim's, but for AdamW, which is an operation of ours. What stands here is what it leaves open for us: states kept by
 //! parameter name rather than by module, read and written without blocking on the device (burn's own
 //! records read synchronously, which a browser refuses), and decoupled weight decay,
 //! `p ← p·(1 − lr·weight_decay)` before the update (1711.05101), the same for every rule and only for
@@ -17,6 +17,7 @@ mod tests;
 
 use crate::config::{OptimizerKind, TrainConfig};
 use crate::models::{AnyTensor, NamedTensors};
+use crate::ops::map_each;
 use crate::{Error, Result};
 use rules::{Rules, State, rule_for};
 use std::collections::BTreeMap;
@@ -47,43 +48,60 @@ impl Optimizer {
 
     /// The values after one step with learning rate `lr`. `grads` must name every parameter of `values`.
     pub fn step(&mut self, lr: f64, values: NamedTensors, mut grads: NamedTensors) -> Result<NamedTensors> {
-        let mut updated = NamedTensors::with_capacity(values.len());
+        let Some(device) = values.values().next().map(AnyTensor::device) else { return Ok(values) };
+        let mut parameters = Vec::with_capacity(values.len());
         for (name, value) in values {
             let grad =
                 grads.swap_remove(&name).ok_or_else(|| Error::Internal(format!("no gradient for {name}")))?;
-            let shapes = (value.shape(), grad.shape());
-            let (value, state) = match (value, grad, self.states.remove(&name)) {
-                (AnyTensor::Vector(value), AnyTensor::Vector(grad), state) if shapes.0 == shapes.1 => {
-                    let state = match state {
-                        Some(AnyState::Vector(state)) => Some(state),
-                        _ => None,
-                    };
-                    let (value, state) =
-                        self.rules.update(rule_for(self.kind, &name, 1), lr, value, grad, state);
-                    (AnyTensor::Vector(value), state.map(AnyState::Vector))
-                }
-                (AnyTensor::Matrix(value), AnyTensor::Matrix(grad), state) if shapes.0 == shapes.1 => {
-                    let state = match state {
-                        Some(AnyState::Matrix(state)) => Some(state),
-                        _ => None,
-                    };
-                    let decay = lr * self.weight_decay;
-                    let value = if decay == 0.0 { value } else { value.mul_scalar(1.0 - decay) };
-                    let (value, state) =
-                        self.rules.update(rule_for(self.kind, &name, 2), lr, value, grad, state);
-                    (AnyTensor::Matrix(value), state.map(AnyState::Matrix))
-                }
-                _ => {
-                    return Err(Error::Internal(format!(
-                        "{name} has shape {:?}, its gradient {:?}",
-                        shapes.0, shapes.1
-                    )));
-                }
-            };
-            self.states.extend(state.map(|state| (name.clone(), state)));
-            updated.insert(name, value);
+            let state = self.states.remove(&name);
+            parameters.push((name, value, grad, state));
         }
-        Ok(updated)
+        let updated = map_each(parameters, &device, |(name, value, grad, state)| {
+            self.updated(&name, lr, value, grad, state).map(|updated| (name, updated))
+        });
+        let mut values = NamedTensors::with_capacity(updated.len());
+        for updated in updated {
+            let (name, (value, state)) = updated?;
+            self.states.extend(state.map(|state| (name.clone(), state)));
+            values.insert(name, value);
+        }
+        Ok(values)
+    }
+
+    /// One parameter after the step, and what is to be remembered of it.
+    fn updated(
+        &self,
+        name: &str,
+        lr: f64,
+        value: AnyTensor,
+        grad: AnyTensor,
+        state: Option<AnyState>,
+    ) -> Result<(AnyTensor, Option<AnyState>)> {
+        let shapes = (value.shape(), grad.shape());
+        Ok(match (value, grad) {
+            (AnyTensor::Vector(value), AnyTensor::Vector(grad)) if shapes.0 == shapes.1 => {
+                let state = match state {
+                    Some(AnyState::Vector(state)) => Some(state),
+                    _ => None,
+                };
+                let (value, state) = self.rules.update(rule_for(self.kind, name, 1), lr, value, grad, state);
+                (AnyTensor::Vector(value), state.map(AnyState::Vector))
+            }
+            (AnyTensor::Matrix(value), AnyTensor::Matrix(grad)) if shapes.0 == shapes.1 => {
+                let state = match state {
+                    Some(AnyState::Matrix(state)) => Some(state),
+                    _ => None,
+                };
+                let decay = lr * self.weight_decay;
+                let value = if decay == 0.0 { value } else { value.mul_scalar(1.0 - decay) };
+                let (value, state) = self.rules.update(rule_for(self.kind, name, 2), lr, value, grad, state);
+                (AnyTensor::Matrix(value), state.map(AnyState::Matrix))
+            }
+            _ => {
+                let problem = format!("{name} has shape {:?}, its gradient {:?}", shapes.0, shapes.1);
+                return Err(Error::Internal(problem));
+            }
+        })
     }
 
     /// The states as tensors named `{parameter}.{part}`, with PyTorch's names for the parts.

@@ -7,7 +7,7 @@ pub(super) mod math;
 pub(super) mod packed;
 pub(super) mod rows;
 #[cfg_attr(target_arch = "wasm32", path = "tasks_single.rs")]
-mod tasks;
+pub(super) mod tasks;
 
 use burn::backend::flex::{FlexTensor, Layout};
 use burn::tensor::{Bytes, DType, Shape};

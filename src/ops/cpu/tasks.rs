@@ -53,6 +53,17 @@ pub(super) fn for_each_chunk_pair(
     });
 }
 
+/// Calls `f`, compiled for the widest vector unit.
+#[inline(always)]
+pub(in crate::ops) fn vectorised(f: impl FnMut()) {
+    pulp::Arch::new().dispatch(Vectorised(f));
+}
+
+/// `f` of each.
+pub(in crate::ops) fn map_each<T: Send, R: Send>(items: Vec<T>, f: impl Fn(T) -> R + Send + Sync) -> Vec<R> {
+    items.into_par_iter().map(f).collect()
+}
+
 /// Cores that work side by side.
 pub(super) fn n_cores() -> usize {
     rayon::current_num_threads()

@@ -16,6 +16,16 @@ pub(super) fn for_each_chunk_pair(
     f(0, a, b);
 }
 
+/// Calls `f`.
+pub(in crate::ops) fn vectorised(mut f: impl FnMut()) {
+    f();
+}
+
+/// `f` of each, one after the other.
+pub(in crate::ops) fn map_each<T, R>(items: Vec<T>, f: impl Fn(T) -> R) -> Vec<R> {
+    items.into_iter().map(f).collect()
+}
+
 /// The one thread.
 pub(super) fn n_cores() -> usize {
     1

@@ -1,16 +1,18 @@
 //! The update rules, and what each remembers of a parameter.
 
 use crate::config::{OptimizerKind, TrainConfig};
+use crate::ops::{AdamW, Adapted};
 use burn::optim::momentum::MomentumConfig;
 use burn::optim::{
-    Adafactor, AdafactorConfig, AdafactorState, AdamW, AdamWConfig, AdamWState, AdaptiveMomentumState,
-    AdjustLrFn, Lion, LionConfig, LionState, Muon, MuonConfig, Optimizer as _,
+    Adafactor, AdafactorConfig, AdafactorState, AdjustLrFn, Lion, LionConfig, LionState, Muon, MuonConfig,
+    Optimizer as _,
 };
 use burn::tensor::Tensor;
 
 /// Update rules with their constants. All stand ready: they hold no tensors.
 pub(super) struct Rules {
-    adamw: AdamW,
+    /// Betas and epsilon.
+    adamw: ([f32; 2], f32),
     adafactor: Adafactor,
     lion: Lion,
     muon: Muon,
@@ -21,7 +23,7 @@ pub(super) struct Rules {
 #[derive(Clone)]
 #[allow(clippy::large_enum_variant)] // handles to tensors: small beside what they stand for
 pub(super) enum State<const D: usize> {
-    AdamW(AdamWState<D>),
+    AdamW { time: usize, exp_avg: Tensor<D>, exp_avg_sq: Tensor<D> },
     Adafactor(AdafactorState<D>),
     Lion(LionState<D>),
     /// Of SGD and Muon. Not burn's `MomentumState`, whose field is private.
@@ -38,17 +40,13 @@ pub(super) fn rule_for(kind: OptimizerKind, name: &str, rank: usize) -> Optimize
 
 impl Rules {
     pub(super) fn new(config: &TrainConfig) -> Self {
-        let adamw = AdamWConfig::new()
-            .with_beta_1(config.adam_beta1 as f32)
-            .with_beta_2(config.adam_beta2 as f32)
-            .with_epsilon(config.adam_epsilon as f32)
-            .with_weight_decay(0.0);
+        let betas = [config.adam_beta1 as f32, config.adam_beta2 as f32];
         let adafactor = AdafactorConfig::new().with_relative_step(false).with_scale_parameter(false);
         // Muon is given the gradient with our own velocity in it; see `State::Velocity`.
         let no_momentum = MomentumConfig { momentum: 0.0, dampening: 0.0, nesterov: false };
         let muon = MuonConfig::new().with_momentum(no_momentum).with_adjust_lr_fn(AdjustLrFn::MatchRmsAdamW);
         Self {
-            adamw: adamw.build(),
+            adamw: (betas, config.adam_epsilon as f32),
             adafactor: adafactor.build(),
             lion: LionConfig::new().build(),
             muon: muon.build(),
@@ -66,12 +64,16 @@ impl Rules {
     ) -> (Tensor<D>, Option<State<D>>) {
         match rule {
             OptimizerKind::Adamw => {
-                let state = match state {
-                    Some(State::AdamW(state)) => Some(state),
-                    _ => None,
+                let (time, moment_1, moment_2) = match state {
+                    Some(State::AdamW { time, exp_avg, exp_avg_sq }) => (time, exp_avg, exp_avg_sq),
+                    _ => (0, grad.zeros_like(), grad.zeros_like()),
                 };
-                let (value, state) = self.adamw.step(lr, value, grad, state);
-                (value, state.map(State::AdamW))
+                let time = time + 1;
+                let (betas, epsilon) = self.adamw;
+                let rule = AdamW { lr, betas, epsilon };
+                let Adapted { value, moment_1, moment_2 } =
+                    rule.step(Adapted { value, moment_1, moment_2 }, grad, time as i32);
+                (value, Some(State::AdamW { time, exp_avg: moment_1, exp_avg_sq: moment_2 }))
             }
             OptimizerKind::Adafactor => {
                 let state = match state {
@@ -115,8 +117,8 @@ impl Rules {
 impl<const D: usize> State<D> {
     pub(super) fn parts(&self) -> Vec<(&'static str, Tensor<D>)> {
         match self {
-            Self::AdamW(AdamWState { momentum }) => {
-                vec![("exp_avg", momentum.moment_1.clone()), ("exp_avg_sq", momentum.moment_2.clone())]
+            Self::AdamW { exp_avg, exp_avg_sq, .. } => {
+                vec![("exp_avg", exp_avg.clone()), ("exp_avg_sq", exp_avg_sq.clone())]
             }
             Self::Adafactor(state) => match &state.column_second_moment {
                 Some(column) => {
@@ -135,14 +137,9 @@ impl<const D: usize> State<D> {
         mut part: impl FnMut(&str) -> Option<Tensor<D>>,
     ) -> Option<Self> {
         Some(match rule {
-            OptimizerKind::Adamw => Self::AdamW(AdamWState {
-                momentum: AdaptiveMomentumState {
-                    time: step,
-                    moment_1: part("exp_avg")?,
-                    moment_2: part("exp_avg_sq")?,
-                    max_moment_2: None,
-                },
-            }),
+            OptimizerKind::Adamw => {
+                Self::AdamW { time: step, exp_avg: part("exp_avg")?, exp_avg_sq: part("exp_avg_sq")? }
+            }
             OptimizerKind::Adafactor if D == 1 => Self::Adafactor(AdafactorState {
                 time: step,
                 second_moment: part("exp_avg_sq")?,
