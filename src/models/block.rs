@@ -3,7 +3,7 @@
 use super::layers::{Linear, Norm, Pass};
 use super::params::ParamMut;
 use super::spec::{LayerSpec, Spec};
-use crate::ops::{self, Activation};
+use crate::ops::{self, Activation, Mask};
 use burn::tensor::Tensor;
 
 /// What the layers of one kind see of a batch: rotation and mask.
@@ -13,8 +13,8 @@ pub struct View {
     pub spec: LayerSpec,
     /// Cosines and sines, `[batch, seq, head_dim / 2]`.
     pub rotation: Option<[Tensor<3>; 2]>,
-    /// Additive mask `[batch, seq, keys]`.
-    pub mask: Tensor<3>,
+    /// Which keys each token sees.
+    pub mask: Mask,
 }
 
 /// Keys and values of the tokens seen so far, `[batch, kv_heads, tokens, head_dim]` each.

@@ -6,7 +6,7 @@ use super::layers::{Embedding, Linear, Norm, Pass};
 use super::params::{NamedTensors, ParamMut};
 use super::spec::Spec;
 use crate::data::Batch;
-use crate::ops::{self, WeightMatrix};
+use crate::ops::{Mask, WeightMatrix};
 use crate::{Error, Result};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde_json::Value;
@@ -75,7 +75,7 @@ impl CausalLm {
         self.check_ids(&batch.input_ids)?;
         self.check_length(batch.position_ids.iter().copied().max().unwrap_or(0) as usize + 1)?;
         let mask = |window| {
-            ops::causal_mask(&batch.position_ids, &batch.segment_ids, batch.batch_size, window, &self.device)
+            Mask::causal(&batch.position_ids, &batch.segment_ids, batch.batch_size, window, &self.device)
         };
         Ok(self.context_with(&batch.input_ids, &batch.position_ids, batch.batch_size, mask))
     }
@@ -86,7 +86,7 @@ impl CausalLm {
         self.check_length(past + ids.len())?;
         let positions: Vec<i32> = (past..past + ids.len()).map(|p| p as i32).collect();
         Ok(self.context_with(ids, &positions, 1, |window| {
-            ops::continuation_mask(past, ids.len(), window, &self.device)
+            Mask::continuation(past, ids.len(), window, &self.device)
         }))
     }
 
@@ -120,7 +120,7 @@ impl CausalLm {
         ids: &[i32],
         positions: &[i32],
         batch: usize,
-        mask: impl Fn(Option<usize>) -> Tensor<3>,
+        mask: impl Fn(Option<usize>) -> Mask,
     ) -> Context {
         let mut views: Vec<View> = Vec::new();
         let view_of_layer = self.spec.layers.iter().map(|layer| {

@@ -22,7 +22,7 @@ mod self_test;
 
 pub use activation::{Activation, gated_activation};
 pub use adamw::{AdamW, Adapted};
-pub use attention::{attention, causal_mask, continuation_mask};
+pub use attention::{Mask, attention};
 pub use cross_entropy::{CrossEntropy, softmax_cross_entropy};
 pub use dropout::{dropout_mask, uniform_noise};
 pub use linear::{WeightMatrix, low_rank, low_rank_linear};

@@ -1,7 +1,7 @@
 //! Does a device compute what the CPU computes? Drivers and kernels are wrong now and then, and say nothing.
 
 use super::{
-    Activation, attention, causal_mask, gated_activation, layer_norm, rms_norm, rotate_half,
+    Activation, Mask, attention, gated_activation, layer_norm, rms_norm, rotate_half,
     softmax_cross_entropy,
 };
 use crate::{Error, Result};
@@ -154,7 +154,7 @@ fn attended(device: &Device) -> Vec<Tensor<1>> {
     let (q, k, v) = (tensor(3 * 9, 1), tensor(9, 2), tensor(9, 3));
     let positions = [0, 1, 2, 0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4, 5, 6, 7, 0];
     let segments = [1, 1, 1, 2, 2, 2, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1, 0];
-    let mask = causal_mask(&positions, &segments, 2, None, device);
+    let mask = Mask::causal(&positions, &segments, 2, None, device);
     let y = attention(q.clone(), k.clone(), v.clone(), &mask, 0.5);
     with_gradients(y, device, |g| vec![q.grad(g).map(flat), k.grad(g).map(flat), v.grad(g).map(flat)])
 }

@@ -1,7 +1,6 @@
 //! Attention in one operation on the CPU (FlashAttention, 2205.14135): keeps queries, keys, values, the result and one
 //! number a query, whatever the length.
 
-use super::BLOCKED;
 use crate::ops::cpu::attention::{Heads, Seen, Shape, backward, forward};
 use crate::ops::cpu::{dense, tensor, values};
 use burn::backend::autodiff::{
@@ -11,22 +10,8 @@ use burn::backend::autodiff::{
 };
 use burn::backend::flex::FlexTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension, tensor::FloatTensor};
-use burn::tensor::{DType, Tensor};
+use burn::tensor::Tensor;
 use std::sync::Arc;
-
-/// Queries below which the steps one by one are faster: a vector would hold few of them.
-const FEW: usize = 8;
-
-/// What each query sees, where this operation serves: on the CPU, for more than a few queries.
-pub(super) fn seen(q: &Tensor<4>, mask: &Tensor<3>) -> Option<Arc<Seen>> {
-    let [_, queries, keys] = mask.dims();
-    if !crate::ops::on_cpu(q) || q.dtype() != DType::F32 || queries < FEW {
-        return None;
-    }
-    // The mask lies in this memory: reading it waits for nothing.
-    let mask = mask.clone().into_data();
-    Seen::of(mask.as_slice::<f32>().ok()?, keys, BLOCKED / 2.0).map(Arc::new)
-}
 
 /// # Shapes
 /// As [`super::attention`]'s.

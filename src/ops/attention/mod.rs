@@ -1,60 +1,15 @@
 //! Attention: who sees whom, and what comes of it.
 
 mod flash;
+mod mask;
 mod softmax;
 
 #[cfg(feature = "gpu")]
 pub(super) use softmax::{MaskedSoftmax, MaskedSoftmaxKernel};
 
-use burn::tensor::{Device, Tensor, TensorData};
-
-/// What a token must not see, in a form that stays finite in f32 softmax.
-const BLOCKED: f32 = -1e30;
-
-/// Additive mask: 0 where the query may look, a very negative number elsewhere.
-///
-/// A query at `q` sees a key at `k` when both lie in the same segment, `k` is not later than `q`,
-/// and, with a sliding window, less than `window` positions back. Padding (segment 0) sees itself.
-///
-/// # Shapes
-/// `positions`, `segments`: `[batch, seq]`, row-major · result: `[batch, seq, seq]`
-pub fn causal_mask(
-    positions: &[i32],
-    segments: &[i32],
-    batch: usize,
-    window: Option<usize>,
-    device: &Device,
-) -> Tensor<3> {
-    let seq = positions.len() / batch.max(1);
-    let mut mask = vec![BLOCKED; batch * seq * seq];
-    for b in 0..batch {
-        let (p, s) = (&positions[b * seq..][..seq], &segments[b * seq..][..seq]);
-        for q in 0..seq {
-            for k in 0..=q {
-                let near = window.is_none_or(|w| ((p[q] - p[k]).unsigned_abs() as usize) < w);
-                let alike = s[q] == s[k] && s[q] != 0;
-                if k == q || (alike && near) {
-                    mask[(b * seq + q) * seq + k] = 0.0;
-                }
-            }
-        }
-    }
-    Tensor::from_data(TensorData::new(mask, [batch, seq, seq]), device)
-}
-
-/// The mask of the next `n_new` tokens of one sequence of which `past` tokens are cached.
-///
-/// # Shapes
-/// result: `[1, n_new, past + n_new]`
-pub fn continuation_mask(past: usize, n_new: usize, window: Option<usize>, device: &Device) -> Tensor<3> {
-    let n_keys = past + n_new;
-    let sees = |q: usize, k: usize| k <= q && window.is_none_or(|w| q - k < w);
-    let mask = (past..n_keys)
-        .flat_map(|q| (0..n_keys).map(move |k| (q, k)))
-        .map(|(q, k)| if sees(q, k) { 0.0 } else { BLOCKED })
-        .collect();
-    Tensor::from_data(TensorData::new(mask, [1, n_new, n_keys]), device)
-}
+use burn::tensor::{DType, Tensor};
+use mask::Form;
+pub use mask::Mask;
 
 /// `softmax(scale · q·kᵀ + mask)·v`, grouped (2305.13245): the query heads of one key head are rows one after the other,
 /// so that keys and values are not copied.
@@ -62,21 +17,22 @@ pub fn continuation_mask(past: usize, n_new: usize, window: Option<usize>, devic
 /// On the CPU the probabilities are never kept: the backward pass makes them again (2205.14135).
 ///
 /// # Shapes
-/// `q`: `[batch, kv_heads, group · queries, d]` · `k`, `v`: `[batch, kv_heads, keys, d]` · `mask`: `[batch, queries, keys]`,
-/// 0 or very negative · result: `[batch · queries, kv_heads · group · d]`
-pub fn attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, mask: &Tensor<3>, scale: f32) -> Tensor<2> {
-    match flash::seen(&q, mask) {
-        Some(seen) => flash::attention(q, k, v, seen, scale),
-        None => in_steps(q, k, v, mask, scale),
+/// `q`: `[batch, kv_heads, group · queries, d]` · `k`, `v`: `[batch, kv_heads, keys, d]` · result: `[batch · queries,
+/// kv_heads · group · d]`
+pub fn attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, mask: &Mask, scale: f32) -> Tensor<2> {
+    match &mask.form {
+        Form::Ranges(seen) if q.dtype() == DType::F32 => flash::attention(q, k, v, seen.clone(), scale),
+        _ => in_steps(q, k, v, mask, scale),
     }
 }
 
-fn in_steps(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, mask: &Tensor<3>, scale: f32) -> Tensor<2> {
+fn in_steps(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, mask: &Mask, scale: f32) -> Tensor<2> {
     let [batch, kv_heads, rows, d] = q.dims();
     let [_, queries, _] = mask.dims();
     let heads = kv_heads * (rows / queries);
+    let mask = mask.added(&q.device().without_autodiff());
     let scores = super::matmul(q, k.swap_dims(2, 3)); // [batch, kv_heads, group · queries, keys]
-    let p = softmax::masked_softmax(scores, mask, scale);
+    let p = softmax::masked_softmax(scores, &mask, scale);
     let y = super::matmul(p, v).reshape([batch, heads, queries, d]);
     y.swap_dims(1, 2).reshape([batch * queries, heads * d])
 }
@@ -85,6 +41,7 @@ fn in_steps(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, mask: &Tensor<3>, scale: f
 mod tests {
     use super::*;
     use crate::ops::testing::{assert_close, random};
+    use burn::tensor::Device;
 
     #[test]
     fn flash_attention_equals_attention_in_steps_forward_and_backward() {
@@ -101,7 +58,7 @@ mod tests {
         ];
         for ((positions, segments, batch), window, [kv_heads, group, d]) in cases {
             let queries = positions.len() / batch;
-            let mask = causal_mask(positions, segments, batch, window, &Device::flex());
+            let mask = Mask::causal(positions, segments, batch, window, &Device::flex());
             let run = |f: &dyn Fn(Tensor<4>, Tensor<4>, Tensor<4>) -> Tensor<2>| {
                 let q = random::<4>([batch, kv_heads, group * queries, d], 1).autodiff().require_grad();
                 let k = random::<4>([batch, kv_heads, queries, d], 2).autodiff().require_grad();
@@ -119,14 +76,5 @@ mod tests {
                 assert_close(flash, plain, 1e-4);
             }
         }
-    }
-
-    #[test]
-    fn packed_rows_do_not_see_each_other() {
-        let mask = causal_mask(&[0, 1, 0, 1], &[1, 1, 2, 2], 1, None, &Device::flex());
-        let open: Vec<bool> =
-            mask.into_data().as_slice::<f32>().expect("f32").iter().map(|&m| m == 0.0).collect();
-        let (y, n) = (true, false);
-        assert_eq!(open, [y, n, n, n, y, y, n, n, n, n, y, n, n, n, y, y]);
     }
 }

@@ -137,7 +137,7 @@ impl MaskedSoftmaxKernel for Flex {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::causal_mask;
+    use crate::ops::Mask;
     use crate::ops::testing::{assert_close, random};
     use burn::tensor::Device;
 
@@ -146,7 +146,7 @@ mod tests {
         let positions = [0, 1, 2, 0, 1, 0, 1, 2, 3, 0];
         let segments = [1, 1, 1, 2, 2, 1, 1, 1, 1, 0];
         for window in [None, Some(2)] {
-            let mask = causal_mask(&positions, &segments, 2, window, &Device::flex());
+            let mask = Mask::causal(&positions, &segments, 2, window, &Device::flex()).added(&Device::flex());
             let run = |f: fn(Tensor<4>, &Tensor<3>, f32) -> Tensor<4>| {
                 let x = random::<4>([2, 3, 10, 5], 1).mul_scalar(4.0).autodiff().require_grad();
                 let y = f(x.clone(), &mask, 0.3);

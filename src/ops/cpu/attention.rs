@@ -35,23 +35,11 @@ impl Shape {
     }
 }
 
-/// Which keys each query sees: a range.
+/// Which keys each query of each row sees: a range.
 #[derive(Debug)]
-pub(in crate::ops) struct Seen(Vec<Range<usize>>);
+pub(in crate::ops) struct Seen(pub Vec<Range<usize>>);
 
 impl Seen {
-    /// From a mask `[batch, queries, keys]` whose blocked entries are below `bound`; `None` where a query sees other
-    /// than keys one after the other.
-    pub fn of(mask: &[f32], keys: usize, bound: f32) -> Option<Self> {
-        let range = |row: &[f32]| {
-            let is_open = |m: &f32| *m > bound;
-            let start = row.iter().position(is_open)?;
-            let end = start + row[start..].iter().take_while(|m| is_open(m)).count();
-            (!row[end..].iter().any(is_open)).then_some(start..end)
-        };
-        mask.chunks_exact(keys.max(1)).map(range).collect::<Option<_>>().map(Self)
-    }
-
     /// Queries of all rows.
     pub fn n_queries(&self) -> usize {
         self.0.len()

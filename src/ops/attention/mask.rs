@@ -1,0 +1,127 @@
+//! Which keys each query sees.
+
+use crate::ops::cpu::attention::Seen;
+use burn::tensor::{Device, Tensor, TensorData};
+use std::sync::Arc;
+
+/// What a token must not see, in a form that stays finite in f32 softmax.
+const BLOCKED: f32 = -1e30;
+
+/// Queries below which attention's steps one by one are faster on the CPU: a vector would hold few of them.
+const FEW: usize = 8;
+
+/// Who sees whom in a batch, in the form that the device's attention reads.
+#[derive(Clone, Debug)]
+pub struct Mask {
+    dims: [usize; 3],
+    pub(super) form: Form,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Form {
+    /// For each query the keys, one after the other.
+    Ranges(Arc<Seen>),
+    /// Added to scores: 0 where the query may look, a very negative number elsewhere; `[batch, queries, keys]`
+    Added(Tensor<3>),
+}
+
+impl Mask {
+    /// A query at `q` sees a key at `k` when both lie in the same segment, `k` is not later than `q`, and, with a sliding
+    /// window, less than `window` positions back. Padding (segment 0) sees itself.
+    ///
+    /// # Shapes
+    /// `positions`, `segments`: `[batch, seq]`, row-major
+    pub fn causal(
+        positions: &[i32],
+        segments: &[i32],
+        batch: usize,
+        window: Option<usize>,
+        device: &Device,
+    ) -> Self {
+        let seq = positions.len() / batch.max(1);
+        Self::new([batch, seq, seq], device, |b, q, k| {
+            let (p, s) = (&positions[b * seq..][..seq], &segments[b * seq..][..seq]);
+            let near = || window.is_none_or(|w| ((p[q] - p[k]).unsigned_abs() as usize) < w);
+            k == q || (k < q && s[q] == s[k] && s[q] != 0 && near())
+        })
+    }
+
+    /// The mask of the next `n_new` tokens of one sequence of which `past` tokens are cached.
+    pub fn continuation(past: usize, n_new: usize, window: Option<usize>, device: &Device) -> Self {
+        Self::new([1, n_new, past + n_new], device, |_, q, k| {
+            k <= past + q && window.is_none_or(|w| past + q - k < w)
+        })
+    }
+
+    fn new(dims: [usize; 3], device: &Device, sees: impl Fn(usize, usize, usize) -> bool) -> Self {
+        let [batch, queries, keys] = dims;
+        let rows = || (0..batch).flat_map(|b| (0..queries).map(move |q| (b, q)));
+        if crate::ops::is_cpu(device) && queries >= FEW {
+            let ranges = rows().map(|(b, q)| {
+                let start = (0..keys).find(|&k| sees(b, q, k))?;
+                let end = (start..keys).find(|&k| !sees(b, q, k)).unwrap_or(keys);
+                (!(end..keys).any(|k| sees(b, q, k))).then_some(start..end)
+            });
+            if let Some(ranges) = ranges.collect::<Option<Vec<_>>>() {
+                return Self { dims, form: Form::Ranges(Arc::new(Seen(ranges))) };
+            }
+        }
+        let added = rows().flat_map(|(b, q)| (0..keys).map(move |k| (b, q, k)));
+        let added = added.map(|(b, q, k)| if sees(b, q, k) { 0.0 } else { BLOCKED }).collect();
+        Self { dims, form: Form::Added(Tensor::from_data(TensorData::new(added, dims), device)) }
+    }
+
+    /// `[batch, queries, keys]`
+    pub fn dims(&self) -> [usize; 3] {
+        self.dims
+    }
+
+    /// What is added to scores, `[batch, queries, keys]`.
+    pub(super) fn added(&self, device: &Device) -> Tensor<3> {
+        match &self.form {
+            Form::Added(mask) => mask.clone(),
+            Form::Ranges(seen) => {
+                let keys = self.dims[2];
+                let row = |range: &std::ops::Range<usize>| {
+                    let range = range.clone();
+                    (0..keys).map(move |k| if range.contains(&k) { 0.0 } else { BLOCKED })
+                };
+                let added = seen.0.iter().flat_map(row).collect();
+                Tensor::from_data(TensorData::new(added, self.dims), device)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packed_rows_do_not_see_each_other() {
+        let (y, n) = (true, false);
+        let expected = [y, n, n, n, y, y, n, n, n, n, y, n, n, n, y, y];
+        let mask = Mask::causal(&[0, 1, 0, 1], &[1, 1, 2, 2], 1, None, &Device::flex());
+        assert_eq!(open(&mask), expected);
+    }
+
+    #[test]
+    fn both_forms_say_the_same() {
+        let (positions, segments) = ([0, 1, 2, 3, 4, 0, 1, 2, 0, 0], [1, 1, 1, 1, 1, 2, 2, 2, 0, 0]);
+        for window in [None, Some(2)] {
+            let mask = Mask::causal(&positions, &segments, 1, window, &Device::flex());
+            assert!(matches!(mask.form, Form::Ranges(_)));
+            let near = |q: usize, k: usize| window.is_none_or(|w| q - k < w);
+            let sees = |q: usize, k: usize| {
+                k == q || (k < q && segments[q] == segments[k] && segments[q] != 0 && near(q, k))
+            };
+            let expected: Vec<bool> = (0..100).map(|i| sees(i / 10, i % 10)).collect();
+            assert_eq!(open(&mask), expected);
+        }
+    }
+
+    fn open(mask: &Mask) -> Vec<bool> {
+        let added = mask.added(&Device::flex()).into_data().try_into_vec_as::<f32>().expect("f32");
+        added.iter().map(|&m| m == 0.0).collect()
+    }
+}
