@@ -111,8 +111,7 @@ mod tests {
         let rule = AdamW { lr: 0.01, betas: [0.9, 0.999], epsilon: 1e-8 };
         for shape in [[1, 1], [8, 577]] {
             let zeros = random::<2>(shape, 1).zeros_like();
-            let start =
-                Adapted { value: random::<2>(shape, 1), moment_1: zeros.clone(), moment_2: zeros };
+            let start = Adapted { value: random::<2>(shape, 1), moment_1: zeros.clone(), moment_2: zeros };
             let (mut fused, mut plain) = (start.clone(), start.clone());
             for time in 1..=5 {
                 let grad = random::<2>(shape, time as u64 + 1);

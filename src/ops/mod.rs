@@ -63,7 +63,11 @@ fn on_gpu<const D: usize>(_x: &Tensor<D>) -> bool {
 }
 
 /// `f` of each, on all cores where the device is the CPU: a GPU has one queue.
-pub fn map_each<T: Send, R: Send>(items: Vec<T>, device: &Device, f: impl Fn(T) -> R + Send + Sync) -> Vec<R> {
+pub fn map_each<T: Send, R: Send>(
+    items: Vec<T>,
+    device: &Device,
+    f: impl Fn(T) -> R + Send + Sync,
+) -> Vec<R> {
     if is_cpu(device) { cpu::tasks::map_each(items, f) } else { items.into_iter().map(f).collect() }
 }
 

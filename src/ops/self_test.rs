@@ -1,8 +1,7 @@
 //! Does a device compute what the CPU computes? Drivers and kernels are wrong now and then, and say nothing.
 
 use super::{
-    Activation, Mask, attention, gated_activation, layer_norm, rms_norm, rotate_half,
-    softmax_cross_entropy,
+    Activation, Mask, attention, gated_activation, layer_norm, rms_norm, rotate_half, softmax_cross_entropy,
 };
 use crate::{Error, Result};
 use burn::tensor::{Device, Int, Tensor, TensorData};

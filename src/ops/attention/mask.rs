@@ -18,6 +18,7 @@ pub struct Mask {
 }
 
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant)] // one a batch
 pub(super) enum Form {
     /// For each query the keys, one after the other.
     Ranges(Arc<Seen>),

@@ -23,7 +23,11 @@ pub(super) struct Rules {
 #[derive(Clone)]
 #[allow(clippy::large_enum_variant)] // handles to tensors: small beside what they stand for
 pub(super) enum State<const D: usize> {
-    AdamW { time: usize, exp_avg: Tensor<D>, exp_avg_sq: Tensor<D> },
+    AdamW {
+        time: usize,
+        exp_avg: Tensor<D>,
+        exp_avg_sq: Tensor<D>,
+    },
     Adafactor(AdafactorState<D>),
     Lion(LionState<D>),
     /// Of SGD and Muon. Not burn's `MomentumState`, whose field is private.

@@ -121,7 +121,9 @@ impl Product<'_, '_> {
                                 let of = |tile| runs[tile * run_len + block * PARTS * TILE..].as_ptr();
                                 [of(outer / SIDE), of(outer / SIDE + 1)]
                             };
-                            let place = |i: usize, j: usize| sums[(row + i) * UNIT + column + j..].as_ptr().cast_mut();
+                            let place = |i: usize, j: usize| {
+                                sums[(row + i) * UNIT + column + j..].as_ptr().cast_mut()
+                            };
                             let c = [place(0, 0), place(0, SIDE), place(SIDE, 0), place(SIDE, SIDE)];
                             // SAFETY: runs of whole pairs lie in the room of a unit, and so do their results.
                             unsafe { tiles.multiply(run(a, row), run(b, column), n, c, UNIT, block == 0) };

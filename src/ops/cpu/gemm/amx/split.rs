@@ -11,7 +11,7 @@ use std::ops::Range;
 pub(super) enum Role {
     /// Its tiles have an outer index a row.
     Rows,
-    /// Its tiles have two inner indices a row, those of a column side by side.
+    /// Its tiles have two inner indices a row, for all columns.
     Columns,
 }
 
@@ -76,30 +76,21 @@ fn split_row(segment: &Segment, index: usize, row: usize, first: usize, run: &mu
             &room[..len]
         }
     };
-    let blocks = run[first * PARTS * TILE..].chunks_exact_mut(PARTS * TILE);
+    // SAFETY: a processor with tiles has vectors of 16 values.
+    unsafe { split_values(values, row, &mut run[first * PARTS * TILE..]) };
+}
+
+/// Writes the parts of a row's values, filled up with zeros.
+#[target_feature(enable = "avx512f")]
+fn split_values(values: &[f32], row: usize, blocks: &mut [u16]) {
     let (whole, rest) = values.as_chunks::<INNER>();
     let mut last = [0.0; INNER];
     last[..rest.len()].copy_from_slice(rest);
     let last: &[[f32; INNER]] = if rest.is_empty() { &[] } else { &[last] };
-    for (values, block) in whole.iter().chain(last).zip(blocks) {
-        // SAFETY: a processor with tiles has vectors of 16 values.
-        unsafe { split_values(values, row, block) };
-    }
-}
-
-/// Writes the parts of a row's values.
-#[target_feature(enable = "avx512f,avx512bw")]
-fn split_values(values: &[f32; INNER], row: usize, block: &mut [u16]) {
-    let [left, right] = values.as_chunks::<SIDE>().0 else { unreachable!("two vectors") };
-    let (left, right) = (split(vector(left)), split(vector(right)));
-    for (part, tile) in block.chunks_exact_mut(TILE).enumerate() {
-        let (left, right) = (_mm512_srli_epi32::<16>(left[part]), _mm512_srli_epi32::<16>(right[part]));
-        // SAFETY: a row has 32 values.
-        unsafe {
-            let place = tile[row * INNER..][..INNER].as_mut_ptr();
-            _mm256_storeu_si256(place.cast(), _mm512_cvtepi32_epi16(left));
-            _mm256_storeu_si256(place.add(SIDE).cast(), _mm512_cvtepi32_epi16(right));
-        }
+    for (values, block) in whole.iter().chain(last).zip(blocks.chunks_exact_mut(PARTS * TILE)) {
+        // SAFETY: there are two vectors of 16 values.
+        let [left, right] = [0, SIDE].map(|at| unsafe { _mm512_loadu_ps(values[at..][..SIDE].as_ptr()) });
+        write_row(left, right, row, block);
     }
 }
 
@@ -144,33 +135,35 @@ struct Lines<'a> {
 }
 
 impl Lines<'_> {
-    /// Writes the parts of two inner indices side by side.
+    /// Writes a block's parts.
     #[target_feature(enable = "avx512f")]
     fn split(&self, block: &mut [u16]) {
         let Self { values, step, n, width } = *self;
         let lanes = u16::MAX >> (SIDE - width);
         let line = |i: usize| {
             // SAFETY: no more is read than there is.
-            split(if i < n { unsafe { _mm512_maskz_loadu_ps(lanes, values[i * step..][..width].as_ptr()) } } else { _mm512_setzero_ps() })
-        };
-        let (first, rest) = block.split_at_mut(TILE);
-        let (second, third) = rest.split_at_mut(TILE);
-        for pair in 0..SIDE {
-            let (even, odd) = (line(2 * pair), line(2 * pair + 1));
-            let parts = [(&mut *first, even[0], odd[0]), (&mut *second, even[1], odd[1]), (&mut *third, even[2], odd[2])];
-            for (tile, even, odd) in parts {
-                let both = _mm512_or_si512(_mm512_srli_epi32::<16>(even), odd);
-                // SAFETY: a row has 32 values.
-                unsafe { _mm512_storeu_si512(tile[pair * INNER..][..INNER].as_mut_ptr().cast(), both) };
+            if i < n {
+                unsafe { _mm512_maskz_loadu_ps(lanes, values[i * step..][..width].as_ptr()) }
+            } else {
+                _mm512_setzero_ps()
             }
+        };
+        for row in 0..SIDE {
+            write_row(line(row), line(row + SIDE), row, block);
         }
     }
 }
 
+/// Writes a row of the parts' tiles. Beside an inner index stands the one 16 further, on both sides of a product: so
+/// two vectors become one without moving a value from lane to lane.
 #[target_feature(enable = "avx512f")]
-fn vector(values: &[f32; SIDE]) -> __m512 {
-    // SAFETY: as many values as a vector has.
-    unsafe { _mm512_loadu_ps(values.as_ptr()) }
+fn write_row(left: __m512, right: __m512, row: usize, block: &mut [u16]) {
+    let (left, right) = (split(left), split(right));
+    for (part, tile) in block.chunks_exact_mut(TILE).enumerate() {
+        let both = _mm512_or_si512(_mm512_srli_epi32::<16>(left[part]), right[part]);
+        // SAFETY: a row has 32 values.
+        unsafe { _mm512_storeu_si512(tile[row * INNER..][..INNER].as_mut_ptr().cast(), both) };
+    }
 }
 
 /// The bits of three bf16, each in the upper half, whose sum is the value: 8 bits of 24 each. What is not finite becomes
@@ -196,7 +189,8 @@ mod tests {
 
     #[target_feature(enable = "avx512f")]
     fn sums(values: &[f32; SIDE]) -> [f32; SIDE] {
-        let [first, second, third] = split(vector(values)).map(|bits| _mm512_castsi512_ps(bits));
+        let [first, second, third] =
+            split(unsafe { _mm512_loadu_ps(values.as_ptr()) }).map(|bits| _mm512_castsi512_ps(bits));
         let mut sums = [0.0; SIDE];
         // SAFETY: as many values as a vector has.
         unsafe { _mm512_storeu_ps(sums.as_mut_ptr(), _mm512_add_ps(first, _mm512_add_ps(second, third))) };
@@ -211,13 +205,19 @@ mod tests {
         for i in 0..10_000u32 {
             let value = |j: usize| {
                 let bits = (i * 16 + j as u32).wrapping_mul(2_654_435_761);
-                f32::from_bits(bits & 0x8000_0000 | 0x2000_0000 + bits % 0x3F00_0000)
+                f32::from_bits(bits & 0x8000_0000 | (0x2000_0000 + bits % 0x3F00_0000))
             };
             let values = std::array::from_fn(value);
             // SAFETY: there are tiles, so there are vectors of 16 values.
             assert_eq!(unsafe { sums(&values) }, values);
         }
-        let odd = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::from_bits(0x7FFF_FFFF), f32::from_bits(0xFF80_0001)];
+        let odd = [
+            f32::NAN,
+            f32::INFINITY,
+            f32::NEG_INFINITY,
+            f32::from_bits(0x7FFF_FFFF),
+            f32::from_bits(0xFF80_0001),
+        ];
         for x in odd {
             // SAFETY: as above.
             assert!(unsafe { sums(&[x; SIDE]) }[0].is_nan(), "{x}");

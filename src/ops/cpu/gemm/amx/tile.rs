@@ -80,7 +80,13 @@ impl Tiles {
         // SAFETY: as the caller promises.
         unsafe {
             if is_first {
-                asm!("tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3", options(nostack, nomem));
+                asm!(
+                    "tilezero tmm0",
+                    "tilezero tmm1",
+                    "tilezero tmm2",
+                    "tilezero tmm3",
+                    options(nostack, nomem)
+                );
             } else {
                 asm!(
                     "tileloadd tmm0, [{c0} + {s}*1]",
