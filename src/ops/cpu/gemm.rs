@@ -187,6 +187,32 @@ mod tests {
     }
 
     #[test]
+    fn matrices_of_bf16_are_multiplied_exactly_beside_others() {
+        let [m, k, n] = [64, 200, 300];
+        let x = noise(m * k, 3);
+        let w: Vec<f32> = (0..k * n).map(|i| (i * 37 % 255) as f32 - 127.0).collect();
+        let (more_x, more_w) = (noise(m * 3, 4), noise(3 * n, 5));
+        let terms = |lhs, rhs, more_lhs, more_rhs| [Term::new(lhs, rhs), Term::new(more_lhs, more_rhs)];
+        let (lhs, more_lhs) = (Matrix::new(&x, [m, k], [k, 1]), Matrix::new(&more_x, [m, 3], [3, 1]));
+        for steps in [[1, k], [n, 1]] {
+            let (rhs, more_rhs) = (Matrix::new(&w, [k, n], steps), Matrix::new(&more_w, [3, n], [n, 1]));
+            let out = product(&terms(lhs, rhs, more_lhs, more_rhs));
+            let turned = product(&terms(rhs.turned(), lhs.turned(), more_rhs.turned(), more_lhs.turned()));
+            for (i, j) in (0..m).flat_map(|i| (0..n).map(move |j| (i, j))) {
+                let dot = |x: &[f32], w: &[f32], k: usize, steps: [usize; 2]| -> f64 {
+                    let at = |l: usize| f64::from(x[i * k + l]) * f64::from(w[l * steps[0] + j * steps[1]]);
+                    (0..k).map(at).sum()
+                };
+                let exact = dot(&x, &w, k, steps) + dot(&more_x, &more_w, 3, [n, 1]);
+                for found in [out[i * n + j], turned[j * m + i]] {
+                    // Of sums of about 1,000, in f32.
+                    assert!((f64::from(found) - exact).abs() < 2e-3, "{i}, {j}: {found} is not {exact}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn sums_of_products_are_whole_in_any_order_of_the_factors() {
         let shapes = [
             [1, 1, 1],

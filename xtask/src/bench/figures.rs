@@ -92,7 +92,11 @@ impl Compared {
             roles.push(side.role);
             rivals.push(Rival { name: side.name, counts: false, speed, memory, samples: theirs });
         }
-        let speed_of = |at: &usize| median(&speeds(&rivals[*at].samples));
+        // Of steps as they are printed, or the side that counts would seem the slower one.
+        let speed_of = |at: &usize| match kind {
+            Kind::Steps => median(&rates(&rivals[*at].samples)),
+            Kind::FirstStep | Kind::WholeRun => median(&speeds(&rivals[*at].samples)),
+        };
         let rival = (0..rivals.len()).filter(|&at| roles[at] == Role::Rival);
         if let Some(fastest) = rival.max_by(|a, b| speed_of(a).total_cmp(&speed_of(b))) {
             rivals[fastest].counts = true;
@@ -106,7 +110,7 @@ impl Compared {
                 let values = samples.iter().filter_map(value).collect::<Vec<_>>();
                 Spread::of(&values).map(Spread::to_json)
             };
-            let rates = samples.iter().flat_map(|s| s.tokens_per_sec.iter().copied()).collect::<Vec<_>>();
+            let rates = rates(samples);
             let steps = samples.iter().filter_map(|sample| sample.steps).collect::<Vec<_>>();
             json!({
                 "tokens_per_sec": Spread::of(&rates).map(Spread::to_json),
@@ -160,10 +164,7 @@ impl Compared {
 
     fn speed_text(&self, samples: &[Sample]) -> String {
         let (values, unit) = match self.kind {
-            Kind::Steps => (
-                samples.iter().flat_map(|sample| sample.tokens_per_sec.clone()).collect::<Vec<_>>(),
-                "tokens/s",
-            ),
+            Kind::Steps => (rates(samples), "tokens/s"),
             Kind::FirstStep | Kind::WholeRun => {
                 (samples.iter().filter_map(|sample| sample.secs).collect(), "s")
             }
@@ -174,6 +175,11 @@ impl Compared {
 
 fn all(samples: &[Sample], value: fn(&Sample) -> Option<f64>) -> Vec<Option<f64>> {
     samples.iter().map(value).collect()
+}
+
+/// Tokens a second of every step.
+fn rates(samples: &[Sample]) -> Vec<f64> {
+    samples.iter().flat_map(|sample| sample.tokens_per_sec.iter().copied()).collect()
 }
 
 fn speeds(samples: &[Sample]) -> Vec<f64> {

@@ -1,6 +1,6 @@
 //! Products on a processor's matrix unit (Intel AMX), which multiplies bf16 and adds up in f32: each f32 is taken apart
-//! into three bf16 (1904.06376), and six products of parts make one that is as exact as f32's own, in less than half the
-//! time.
+//! into three bf16 (1904.06376), and six products of parts make one that is as exact as f32's own; where a matrix is of
+//! bf16, three make one that is exact. The unit is up to 16 times as fast as vectors of f32.
 //!
 //! One side, the smaller, is taken apart once for all cores; each core takes the other apart as it goes.
 
@@ -9,13 +9,13 @@ mod tile;
 
 use super::Sides;
 use super::group::{Line, Pass, at_least};
-use super::kernel::turned_block;
+use super::kernel::{Place, lay_down};
 use super::sharing::{n_cores, passes};
 use crate::ops::cpu::{Out, tasks};
 use split::{ROOM, Role, Split, UNIT, n_blocks, run_len};
 use std::cell::RefCell;
 use std::ops::Range;
-use tile::{PARTS, SIDE, TILE, Tiles};
+use tile::{PARTS, Runs, SIDE, TILE, Tiles, Whole};
 
 /// Outer indices of the shared side that are taken apart at a time.
 const SHARED: usize = 4 * UNIT;
@@ -103,7 +103,8 @@ impl Product<'_, '_> {
         SCRATCH.with_borrow_mut(|Scratch { own, room, sums }| {
             let own: &mut [u16] = bytemuck::cast_slice_mut(at_least(own, run_len * UNIT / SIDE / 2));
             let room = at_least(room, ROOM);
-            pulp::Arch::new().dispatch(Split { pass: self.pass, role, outer: part.clone(), out: own, room });
+            let split = Split { pass: self.pass, role, outer: part.clone(), out: own, room };
+            let whole = pulp::Arch::new().dispatch(split);
             let sums = at_least(sums, UNIT * UNIT);
             let tiles = Tiles::new();
             let units = range.clone().step_by(UNIT).zip(shared.chunks_exact(run_len * UNIT / SIDE));
@@ -113,70 +114,55 @@ impl Product<'_, '_> {
                     Role::Rows => (unit_range, part.clone(), unit, &*own),
                     Role::Columns => (part.clone(), unit_range, &*own, unit),
                 };
-                for block in (0..n_blocks).step_by(STEP) {
-                    let n = STEP.min(n_blocks - block);
-                    for column in (0..columns.len()).step_by(2 * SIDE) {
-                        for row in (0..rows.len()).step_by(2 * SIDE) {
-                            let run = |runs: &[u16], outer: usize| {
-                                let of = |tile| runs[tile * run_len + block * PARTS * TILE..].as_ptr();
-                                [of(outer / SIDE), of(outer / SIDE + 1)]
-                            };
-                            let place = |i: usize, j: usize| {
-                                sums[(row + i) * UNIT + column + j..].as_ptr().cast_mut()
-                            };
-                            let c = [place(0, 0), place(0, SIDE), place(SIDE, 0), place(SIDE, SIDE)];
-                            // SAFETY: runs of whole pairs lie in the room of a unit, and so do their results.
-                            unsafe { tiles.multiply(run(a, row), run(b, column), n, c, UNIT, block == 0) };
-                        }
-                    }
-                }
-                self.lay_down(sums, rows, columns);
+                let unit = Unit { n: [rows.len(), columns.len()], runs: [a, b], run_len, n_blocks };
+                unit.multiply(&tiles, Whole { role, blocks: whole }, sums);
+                let first =
+                    if self.is_turned { [columns.start, rows.start] } else { [rows.start, columns.start] };
+                let place = Place {
+                    at: self.out.at(first[0] * self.step + first[1]),
+                    step: self.step,
+                    width: columns.len(),
+                    is_turned: self.is_turned,
+                    is_added: self.is_added,
+                };
+                // SAFETY: these rows and columns of the result are this task's alone.
+                unsafe { lay_down(sums, UNIT, [rows.len(), columns.len()], place) };
             }
         });
     }
+}
 
-    /// Brings the sums of some rows and columns to the result.
-    fn lay_down(&self, sums: &[f32], rows: Range<usize>, columns: Range<usize>) {
-        let Self { is_turned, is_added, out, step, .. } = *self;
-        let (n_rows, n_columns) = (rows.len(), columns.len());
-        let write = |at: *mut [f32; 4], values: [f32; 4]| {
-            // SAFETY: these rows and columns of the result are this task's alone.
-            unsafe {
-                let old = if is_added { at.read_unaligned() } else { [0.0; 4] };
-                at.write_unaligned(std::array::from_fn(|i| values[i] + old[i]));
-            }
-        };
-        let (whole_rows, whole_columns) = if is_turned {
-            (n_rows - n_rows % 4, n_columns - n_columns % 4)
-        } else {
-            (n_rows, n_columns - n_columns % 4)
-        };
-        if is_turned {
-            for column in (0..whole_columns).step_by(4) {
-                for row in (0..whole_rows).step_by(4) {
-                    let mut block = [[0.0f32; 4]; 4];
-                    for (i, block) in block.iter_mut().enumerate() {
-                        block.copy_from_slice(&sums[(row + i) * UNIT + column..][..4]);
-                    }
-                    for (j, values) in turned_block(block).into_iter().enumerate() {
-                        write(out.at((columns.start + column + j) * step + rows.start + row).cast(), values);
-                    }
+/// Runs of rows and of columns, at most [`UNIT`] of each.
+struct Unit<'a> {
+    n: [usize; 2],
+    runs: [&'a [u16]; 2],
+    run_len: usize,
+    n_blocks: usize,
+}
+
+impl Unit<'_> {
+    /// Writes their products to `sums`, rows [`UNIT`] values apart. Places past the last row and column get anything.
+    fn multiply(&self, tiles: &Tiles, whole: Whole, sums: &mut [f32]) {
+        let Self { n: [n_rows, n_columns], runs: [rows, columns], run_len, n_blocks } = *self;
+        assert!(
+            sums.len() >= UNIT * UNIT && n_rows.max(n_columns) <= UNIT,
+            "there is room for a unit's sums"
+        );
+        for block in (0..n_blocks).step_by(STEP) {
+            let n = STEP.min(n_blocks - block);
+            let whole = Whole { blocks: whole.blocks >> block, ..whole };
+            let pair = |runs: &[u16], outer: usize| {
+                let run = |tile| runs[tile * run_len..][..run_len][block * PARTS * TILE..].as_ptr();
+                [run(outer / SIDE), run(outer / SIDE + 1)]
+            };
+            for column in (0..n_columns).step_by(2 * SIDE) {
+                for row in (0..n_rows).step_by(2 * SIDE) {
+                    let place = sums[row * UNIT + column..].as_mut_ptr();
+                    let c = [0, SIDE, SIDE * UNIT, SIDE * UNIT + SIDE].map(|at| place.wrapping_add(at));
+                    let runs = Runs { rows: pair(rows, row), columns: pair(columns, column) };
+                    // SAFETY: each run was found to hold these blocks, and there is room for whole pairs of tiles.
+                    unsafe { tiles.multiply(runs, n, whole, c, UNIT, block == 0) };
                 }
-            }
-        } else {
-            for row in 0..whole_rows {
-                for (i, values) in sums[row * UNIT..][..whole_columns].as_chunks::<4>().0.iter().enumerate() {
-                    write(out.at((rows.start + row) * step + columns.start + i * 4).cast(), *values);
-                }
-            }
-        }
-        for row in 0..n_rows {
-            for column in (if row < whole_rows { whole_columns } else { 0 })..n_columns {
-                let (i, j) = (rows.start + row, columns.start + column);
-                let at = out.at(if is_turned { j * step + i } else { i * step + j });
-                let value = sums[row * UNIT + column];
-                // SAFETY: as above.
-                unsafe { at.write(if is_added { *at + value } else { value }) };
             }
         }
     }

@@ -204,26 +204,48 @@ unsafe fn store<S: Simd, const R: usize, const V: usize>(simd: S, sums: &[[S::f3
             unsafe { place.cast::<S::f32s>().write_unaligned(sum) };
         }
     }
-    let (mut whole_rows, mut whole_columns) = (0, 0);
-    if is_turned && !is_added {
-        (whole_rows, whole_columns) = (R - R % 4, width - width % 4);
-    }
-    for column in (0..whole_columns).step_by(4) {
-        for i in (0..whole_rows).step_by(4) {
-            let mut block = [[0.0f32; 4]; 4];
-            for (j, block) in block.iter_mut().enumerate() {
-                block.copy_from_slice(&tile[(i + j) * whole + column..][..4]);
+    unsafe { lay_down(&tile, whole, [R, width], place) };
+}
+
+/// Writes rows of sums, `from_step` values apart, to their place.
+///
+/// # Safety
+/// All of the place is this thread's alone.
+#[inline(always)]
+pub(super) unsafe fn lay_down(sums: &[f32], from_step: usize, [n_rows, width]: [usize; 2], place: Place) {
+    let Place { at, step, is_turned, is_added, .. } = place;
+    let write = |at: *mut f32, values: [f32; 4]| {
+        let at = at.cast::<[f32; 4]>();
+        let old = if is_added { unsafe { at.read_unaligned() } } else { [0.0; 4] };
+        let sum = |i: usize| if is_added { values[i] + old[i] } else { values[i] };
+        unsafe { at.write_unaligned(std::array::from_fn(sum)) };
+    };
+    let whole_columns = width - width % 4;
+    let whole_rows = if is_turned { n_rows - n_rows % 4 } else { n_rows };
+    if is_turned {
+        for column in (0..whole_columns).step_by(4) {
+            for i in (0..whole_rows).step_by(4) {
+                let mut block = [[0.0f32; 4]; 4];
+                for (j, block) in block.iter_mut().enumerate() {
+                    block.copy_from_slice(&sums[(i + j) * from_step + column..][..4]);
+                }
+                for (j, values) in turned_block(block).into_iter().enumerate() {
+                    write(at.wrapping_add((column + j) * step + i), values);
+                }
             }
-            for (j, values) in turned_block(block).into_iter().enumerate() {
-                let place = at.wrapping_add((column + j) * step + i).cast::<[f32; 4]>();
-                unsafe { place.write_unaligned(values) };
+        }
+    } else {
+        for i in 0..whole_rows {
+            let (row, _) = sums[i * from_step..][..whole_columns].as_chunks::<4>();
+            for (j, &values) in row.iter().enumerate() {
+                write(at.wrapping_add(i * step + j * 4), values);
             }
         }
     }
-    for i in 0..R {
+    for i in 0..n_rows {
         let done = if i < whole_rows { whole_columns } else { 0 };
         for column in done..width {
-            let value = tile[i * whole + column];
+            let value = sums[i * from_step + column];
             let place = if is_turned { column * step + i } else { i * step + column };
             let place = at.wrapping_add(place);
             unsafe { place.write(if is_added { *place + value } else { value }) };

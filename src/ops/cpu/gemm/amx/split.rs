@@ -30,10 +30,11 @@ pub(super) const UNIT: usize = 96;
 /// Inner indices that are split together: they stay in the first cache.
 const STEP: usize = 2 * INNER;
 
-/// Room for what is split.
-pub(super) const ROOM: usize = UNIT * 1088;
+/// Room for what is split: some lines of a unit, or a row.
+pub(super) const ROOM: usize = UNIT * STEP;
 
-/// Writes the runs of some outer indices, at most [`UNIT`], one after the other. Runs past the last index are left as
+/// Writes the runs of some outer indices, at most [`UNIT`], one after the other, and says in which blocks of inner
+/// indices the first parts are all there is, a bit a block. Runs past the last index are left as
 /// they are, and so are the places of indices past it: they make no result.
 pub(super) struct Split<'a, 'b> {
     pub pass: &'b Pass<'a>,
@@ -44,30 +45,39 @@ pub(super) struct Split<'a, 'b> {
 }
 
 impl WithSimd for Split<'_, '_> {
-    type Output = ();
+    type Output = u64;
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
+    fn with_simd<S: Simd>(self, _: S) -> u64 {
         let Self { pass, role, outer, out, room } = self;
         let run_len = run_len(pass);
+        let mut more = 0;
         let mut block = 0;
         for segment in pass.segments() {
             match role {
                 Role::Rows => {
                     for (i, index) in outer.clone().enumerate() {
                         let run = &mut out[i / SIDE * run_len..][..run_len];
-                        split_row(segment, index, i % SIDE, block, run, room);
+                        more |= split_row(segment, index, i % SIDE, block, run, room);
                     }
                 }
-                Role::Columns => split_columns(segment, outer.clone(), block, out, run_len, room),
+                Role::Columns => more |= split_columns(segment, outer.clone(), block, out, run_len, room),
             }
             block += segment.len.div_ceil(INNER);
         }
+        !more
     }
 }
 
 #[inline(always)]
-fn split_row(segment: &Segment, index: usize, row: usize, first: usize, run: &mut [u16], room: &mut [f32]) {
+fn split_row(
+    segment: &Segment,
+    index: usize,
+    row: usize,
+    first: usize,
+    run: &mut [u16],
+    room: &mut [f32],
+) -> u64 {
     let Segment { rows, start, len, .. } = *segment;
     let values = match rows.row(index, start) {
         Some(row) => &row[..len],
@@ -77,21 +87,24 @@ fn split_row(segment: &Segment, index: usize, row: usize, first: usize, run: &mu
         }
     };
     // SAFETY: a processor with tiles has vectors of 16 values.
-    unsafe { split_values(values, row, &mut run[first * PARTS * TILE..]) };
+    unsafe { split_values(values, row, &mut run[first * PARTS * TILE..]) << first }
 }
 
-/// Writes the parts of a row's values, filled up with zeros.
+/// Writes the parts of a row's values, filled up with zeros; says in which blocks there is more than first parts.
 #[target_feature(enable = "avx512f")]
-fn split_values(values: &[f32], row: usize, blocks: &mut [u16]) {
+fn split_values(values: &[f32], row: usize, blocks: &mut [u16]) -> u64 {
+    let mut more = 0;
     let (whole, rest) = values.as_chunks::<INNER>();
     let mut last = [0.0; INNER];
     last[..rest.len()].copy_from_slice(rest);
     let last: &[[f32; INNER]] = if rest.is_empty() { &[] } else { &[last] };
-    for (values, block) in whole.iter().chain(last).zip(blocks.chunks_exact_mut(PARTS * TILE)) {
+    let blocks = whole.iter().chain(last).zip(blocks.chunks_exact_mut(PARTS * TILE));
+    for (i, (values, block)) in blocks.enumerate() {
         // SAFETY: there are two vectors of 16 values.
         let [left, right] = [0, SIDE].map(|at| unsafe { _mm512_loadu_ps(values[at..][..SIDE].as_ptr()) });
-        write_row(left, right, row, block);
+        more |= u64::from(has_more(write_row(left, right, row, block))) << i;
     }
+    more
 }
 
 #[inline(always)]
@@ -102,8 +115,9 @@ fn split_columns(
     out: &mut [u16],
     run_len: usize,
     room: &mut [f32],
-) {
+) -> u64 {
     let Segment { panels, start, len, .. } = *segment;
+    let mut more = 0;
     for begin in (0..len).step_by(STEP) {
         let n = STEP.min(len - begin);
         let (lines, step) = panels.lines(outer.clone(), start + begin, n, room, UNIT);
@@ -119,10 +133,11 @@ fn split_columns(
                     width: SIDE.min(outer.len() - column),
                 };
                 // SAFETY: a processor with tiles has vectors of 16 values.
-                unsafe { lines.split(block) };
+                more |= u64::from(unsafe { lines.split(block) }) << (first + (begin + from) / INNER);
             }
         }
     }
+    more
 }
 
 /// Values of some inner indices, `step` apart.
@@ -135,9 +150,9 @@ struct Lines<'a> {
 }
 
 impl Lines<'_> {
-    /// Writes a block's parts.
+    /// Writes a block's parts; says whether there is more than first ones.
     #[target_feature(enable = "avx512f")]
-    fn split(&self, block: &mut [u16]) {
+    fn split(&self, block: &mut [u16]) -> bool {
         let Self { values, step, n, width } = *self;
         let lanes = u16::MAX >> (SIDE - width);
         let line = |i: usize| {
@@ -148,22 +163,32 @@ impl Lines<'_> {
                 _mm512_setzero_ps()
             }
         };
+        let mut rest = _mm512_setzero_si512();
         for row in 0..SIDE {
-            write_row(line(row), line(row + SIDE), row, block);
+            rest = _mm512_or_si512(rest, write_row(line(row), line(row + SIDE), row, block));
         }
+        has_more(rest)
     }
 }
 
-/// Writes a row of the parts' tiles. Beside an inner index stands the one 16 further, on both sides of a product: so
+/// Whether any value but a zero of either sign is among these.
+#[target_feature(enable = "avx512f")]
+fn has_more(rest: __m512i) -> bool {
+    _mm512_test_epi32_mask(rest, _mm512_set1_epi32(0x7FFF_FFFF)) != 0
+}
+
+/// Writes a row of the parts' tiles; gives the bits of all but first parts. Beside an inner index stands the one 16 further, on both sides of a product: so
 /// two vectors become one without moving a value from lane to lane.
 #[target_feature(enable = "avx512f")]
-fn write_row(left: __m512, right: __m512, row: usize, block: &mut [u16]) {
+fn write_row(left: __m512, right: __m512, row: usize, block: &mut [u16]) -> __m512i {
     let (left, right) = (split(left), split(right));
     for (part, tile) in block.chunks_exact_mut(TILE).enumerate() {
         let both = _mm512_or_si512(_mm512_srli_epi32::<16>(left[part]), right[part]);
         // SAFETY: a row has 32 values.
         unsafe { _mm512_storeu_si512(tile[row * INNER..][..INNER].as_mut_ptr().cast(), both) };
     }
+    let rest = |[_, second, third]: [__m512i; PARTS]| _mm512_or_si512(second, third);
+    _mm512_or_si512(rest(left), rest(right))
 }
 
 /// The bits of three bf16, each in the upper half, whose sum is the value: 8 bits of 24 each. What is not finite becomes

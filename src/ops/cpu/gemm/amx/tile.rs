@@ -1,5 +1,6 @@
 //! The instructions: a block of a result, its sums in tile registers.
 
+use super::split::Role;
 use std::arch::asm;
 use std::sync::LazyLock;
 
@@ -55,10 +56,8 @@ impl Tiles {
         Self(())
     }
 
-    /// Adds to four tiles of results, two below two, the products of two runs of rows with two runs of columns; writes
+    /// Adds to four tiles of results, two beside two, the products of two runs of rows with two runs of columns; writes
     /// them where `is_first`.
-    ///
-    /// Of the nine products of parts, the three that are below a rounding of f32 are left out.
     ///
     /// # Safety
     /// Each run holds `n` times three tiles, the parts of 32 inner indices; each place of `c` has 16 rows of 16 values,
@@ -66,17 +65,14 @@ impl Tiles {
     #[inline(always)]
     pub unsafe fn multiply(
         &self,
-        a: [*const u16; 2],
-        b: [*const u16; 2],
+        runs: Runs,
         n: usize,
+        whole: Whole,
         c: [*mut f32; 4],
         step: usize,
         is_first: bool,
     ) {
         let c_step = step * size_of::<f32>();
-        if n == 0 {
-            return;
-        }
         // SAFETY: as the caller promises.
         unsafe {
             if is_first {
@@ -98,59 +94,17 @@ impl Tiles {
                     options(nostack, readonly),
                 );
             }
-            asm!(
-                "2:",
-                "tileloadd tmm4, [{a0} + {s}*1]",
-                "tileloadd tmm6, [{b0} + {s}*1]",
-                "tileloadd tmm7, [{b1} + {s}*1]",
-                "tileloadd tmm5, [{a1} + {s}*1]",
-                "tdpbf16ps tmm0, tmm4, tmm6",
-                "tdpbf16ps tmm1, tmm4, tmm7",
-                "tdpbf16ps tmm2, tmm5, tmm6",
-                "tileloadd tmm6, [{b0} + {s}*1 + 1024]",
-                "tdpbf16ps tmm3, tmm5, tmm7",
-                "tileloadd tmm7, [{b1} + {s}*1 + 1024]",
-                "tdpbf16ps tmm0, tmm4, tmm6",
-                "tdpbf16ps tmm1, tmm4, tmm7",
-                "tileloadd tmm4, [{a0} + {s}*1 + 1024]",
-                "tdpbf16ps tmm2, tmm5, tmm6",
-                "tdpbf16ps tmm3, tmm5, tmm7",
-                "tileloadd tmm5, [{a1} + {s}*1 + 1024]",
-                "tdpbf16ps tmm0, tmm4, tmm6",
-                "tdpbf16ps tmm1, tmm4, tmm7",
-                "tdpbf16ps tmm2, tmm5, tmm6",
-                "tileloadd tmm6, [{b0} + {s}*1]",
-                "tdpbf16ps tmm3, tmm5, tmm7",
-                "tileloadd tmm7, [{b1} + {s}*1]",
-                "tdpbf16ps tmm0, tmm4, tmm6",
-                "tdpbf16ps tmm1, tmm4, tmm7",
-                "tileloadd tmm4, [{a0} + {s}*1 + 2048]",
-                "tdpbf16ps tmm2, tmm5, tmm6",
-                "tdpbf16ps tmm3, tmm5, tmm7",
-                "tileloadd tmm5, [{a1} + {s}*1 + 2048]",
-                "tdpbf16ps tmm0, tmm4, tmm6",
-                "tdpbf16ps tmm1, tmm4, tmm7",
-                "tileloadd tmm4, [{a0} + {s}*1]",
-                "tdpbf16ps tmm2, tmm5, tmm6",
-                "tileloadd tmm6, [{b0} + {s}*1 + 2048]",
-                "tdpbf16ps tmm3, tmm5, tmm7",
-                "tileloadd tmm5, [{a1} + {s}*1]",
-                "tileloadd tmm7, [{b1} + {s}*1 + 2048]",
-                "tdpbf16ps tmm0, tmm4, tmm6",
-                "tdpbf16ps tmm1, tmm4, tmm7",
-                "tdpbf16ps tmm2, tmm5, tmm6",
-                "tdpbf16ps tmm3, tmm5, tmm7",
-                "add {a0}, 3072",
-                "add {a1}, 3072",
-                "add {b0}, 3072",
-                "add {b1}, 3072",
-                "dec {n}",
-                "jnz 2b",
-                a0 = inout(reg) a[0] => _, a1 = inout(reg) a[1] => _,
-                b0 = inout(reg) b[0] => _, b1 = inout(reg) b[1] => _,
-                n = inout(reg) n => _, s = in(reg) ROW,
-                options(nostack, readonly),
-            );
+            let mut done = 0;
+            while done < n {
+                let (is_one, same) = whole.from(done);
+                let same = same.min(n - done);
+                match (is_one, whole.role) {
+                    (false, _) => add_six(runs.from(done), same),
+                    (true, Role::Rows) => add_rows_of_one(runs.from(done), same),
+                    (true, Role::Columns) => add_columns_of_one(runs.from(done), same),
+                }
+                done += same;
+            }
             asm!(
                 "tilestored [{c0} + {s}*1], tmm0",
                 "tilestored [{c1} + {s}*1], tmm1",
@@ -161,6 +115,152 @@ impl Tiles {
                 options(nostack),
             );
         }
+    }
+}
+
+/// Where the parts of a pair of rows' tiles and of a pair of columns' tiles begin.
+#[derive(Clone, Copy)]
+pub(super) struct Runs {
+    pub rows: [*const u16; 2],
+    pub columns: [*const u16; 2],
+}
+
+impl Runs {
+    fn from(self, block: usize) -> Self {
+        let place = |run: *const u16| run.wrapping_add(block * PARTS * TILE);
+        Self { rows: self.rows.map(place), columns: self.columns.map(place) }
+    }
+}
+
+/// In which blocks of inner indices a side's values are their first parts, as those of a matrix of bf16 are: there three
+/// products do, and nothing is left out.
+#[derive(Clone, Copy)]
+pub(super) struct Whole {
+    /// The side.
+    pub role: Role,
+    /// A bit a block, the first lowest.
+    pub blocks: u64,
+}
+
+impl Whole {
+    /// Whether a block is whole, and how many from there on are as it is.
+    fn from(self, block: usize) -> (bool, usize) {
+        let rest = self.blocks >> block;
+        let is_whole = rest & 1 == 1;
+        let same = if is_whole { rest.trailing_ones() } else { rest.trailing_zeros() };
+        (is_whole, same as usize)
+    }
+}
+
+/// All four products of the tiles that are loaded.
+macro_rules! four {
+    () => {
+        concat!(
+            "tdpbf16ps tmm0, tmm4, tmm6\n",
+            "tdpbf16ps tmm1, tmm4, tmm7\n",
+            "tdpbf16ps tmm2, tmm5, tmm6\n",
+            "tdpbf16ps tmm3, tmm5, tmm7\n",
+        )
+    };
+}
+
+/// A pair of rows' tiles, so many bytes from the block's start.
+macro_rules! rows {
+    ($at:literal) => {
+        concat!("tileloadd tmm4, [{a0} + {s}*1 + ", $at, "]\ntileloadd tmm5, [{a1} + {s}*1 + ", $at, "]\n")
+    };
+}
+
+/// A pair of columns' tiles.
+macro_rules! columns {
+    ($at:literal) => {
+        concat!("tileloadd tmm6, [{b0} + {s}*1 + ", $at, "]\ntileloadd tmm7, [{b1} + {s}*1 + ", $at, "]\n")
+    };
+}
+
+/// A loop over blocks.
+macro_rules! each_block {
+    ($runs:ident, $n:ident, $($step:expr),* $(,)?) => {
+        asm!(
+            "2:",
+            $($step,)*
+            "add {a0}, 3072",
+            "add {a1}, 3072",
+            "add {b0}, 3072",
+            "add {b1}, 3072",
+            "dec {n}",
+            "jnz 2b",
+            a0 = inout(reg) $runs.rows[0] => _, a1 = inout(reg) $runs.rows[1] => _,
+            b0 = inout(reg) $runs.columns[0] => _, b1 = inout(reg) $runs.columns[1] => _,
+            n = inout(reg) $n => _, s = in(reg) ROW,
+            options(nostack, readonly),
+        )
+    };
+}
+
+/// Of the nine products of parts, the three that are below a rounding of f32 are left out.
+///
+/// # Safety
+/// As [`Tiles::multiply`]'s, for one block or more.
+#[inline(always)]
+unsafe fn add_six(runs: Runs, n: usize) {
+    unsafe {
+        each_block!(
+            runs,
+            n,
+            rows!("0"),
+            columns!("0"),
+            four!(),
+            columns!("1024"),
+            four!(),
+            rows!("1024"),
+            four!(),
+            columns!("0"),
+            four!(),
+            rows!("2048"),
+            four!(),
+            rows!("0"),
+            columns!("2048"),
+            four!(),
+        );
+    }
+}
+
+/// # Safety
+/// As [`add_six`]'s.
+#[inline(always)]
+unsafe fn add_rows_of_one(runs: Runs, n: usize) {
+    unsafe {
+        each_block!(
+            runs,
+            n,
+            rows!("0"),
+            columns!("0"),
+            four!(),
+            columns!("1024"),
+            four!(),
+            columns!("2048"),
+            four!(),
+        );
+    }
+}
+
+/// # Safety
+/// As [`add_six`]'s.
+#[inline(always)]
+unsafe fn add_columns_of_one(runs: Runs, n: usize) {
+    unsafe {
+        each_block!(
+            runs,
+            n,
+            columns!("0"),
+            rows!("0"),
+            four!(),
+            rows!("1024"),
+            four!(),
+            rows!("2048"),
+            four!(),
+        );
     }
 }
 
