@@ -11,7 +11,7 @@ use burn::tensor::Tensor;
 pub fn global_norm(grads: &NamedTensors) -> Option<Tensor<1>> {
     let device = grads.values().next()?.device();
     let squares = map_each(grads.values().collect(), &device, AnyTensor::square_sum);
-    (!squares.is_empty()).then(|| Tensor::cat(squares, 0).sum().sqrt())
+    Some(Tensor::cat(squares, 0).sum().sqrt())
 }
 
 /// Factor that brings `norm` down to `max_norm`: max_norm / (norm + 1e-6), at most 1, in f32 as

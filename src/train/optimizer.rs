@@ -1,10 +1,11 @@
 //! One optimizer step over all trainable tensors.
 //!
-//! The update rules are burn-optim's, but for AdamW, which is an operation of ours. What stands here is what it leaves open for us: states kept by
-//! parameter name rather than by module, read and written without blocking on the device (burn's own
-//! records read synchronously, which a browser refuses), and decoupled weight decay,
-//! `p ← p·(1 − lr·weight_decay)` before the update (1711.05101), the same for every rule and only for
-//! matrices: biases and normalisation weights are never decayed, as in transformers' `Trainer`.
+//! The update rules are burn-optim's, but for AdamW, which is an operation of ours. What stands here is
+//! what burn leaves open: states kept by parameter name rather than by module, read and written without
+//! blocking on the device (burn's own records read synchronously, which a browser refuses), and
+//! decoupled weight decay, `p ← p·(1 − lr·weight_decay)` before the update (1711.05101), the same for
+//! every rule and only for matrices: biases and normalisation weights are never decayed, as in
+//! transformers' `Trainer`.
 //!
 //! Where the rules have choices, they are transformers': Adafactor takes the learning rate as given
 //! (`scale_parameter=False, relative_step=False`), Lion has its paper's betas, and Muon scales its

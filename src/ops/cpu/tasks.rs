@@ -18,19 +18,17 @@ impl<F: FnMut()> pulp::WithSimd for Vectorised<F> {
 /// Calls `f(chunk_index, chunk)` for each chunk of `len` elements; a single one stays on this thread.
 #[inline(always)]
 pub(super) fn for_each_chunk(out: &mut [f32], len: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
-    let arch = pulp::Arch::new();
     if out.len() <= len {
-        arch.dispatch(Vectorised(
+        return vectorised(
             #[inline(always)]
             || f(0, out),
-        ));
-        return;
+        );
     }
     out.par_chunks_mut(len).enumerate().for_each(|(i, chunk)| {
-        arch.dispatch(Vectorised(
+        vectorised(
             #[inline(always)]
             || f(i, chunk),
-        ));
+        );
     });
 }
 
@@ -43,13 +41,12 @@ pub(super) fn for_each_chunk_pair(
     b_len: usize,
     f: impl Fn(usize, &mut [f32], &mut [f32]) + Sync,
 ) {
-    let arch = pulp::Arch::new();
     let pairs = a.par_chunks_mut(a_len).zip(b.par_chunks_mut(b_len)).enumerate();
     pairs.for_each(|(i, (a, b))| {
-        arch.dispatch(Vectorised(
+        vectorised(
             #[inline(always)]
             || f(i, a, b),
-        ));
+        );
     });
 }
 

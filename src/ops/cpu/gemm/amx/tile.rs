@@ -32,6 +32,52 @@ pub(super) fn is_there() -> bool {
     *IS_THERE
 }
 
+/// All four products of the tiles that are loaded.
+macro_rules! four {
+    () => {
+        concat!(
+            "tdpbf16ps tmm0, tmm4, tmm6\n",
+            "tdpbf16ps tmm1, tmm4, tmm7\n",
+            "tdpbf16ps tmm2, tmm5, tmm6\n",
+            "tdpbf16ps tmm3, tmm5, tmm7\n",
+        )
+    };
+}
+
+/// A pair of rows' tiles, so many bytes from the block's start.
+macro_rules! rows {
+    ($at:literal) => {
+        concat!("tileloadd tmm4, [{a0} + {s}*1 + ", $at, "]\ntileloadd tmm5, [{a1} + {s}*1 + ", $at, "]\n")
+    };
+}
+
+/// A pair of columns' tiles.
+macro_rules! columns {
+    ($at:literal) => {
+        concat!("tileloadd tmm6, [{b0} + {s}*1 + ", $at, "]\ntileloadd tmm7, [{b1} + {s}*1 + ", $at, "]\n")
+    };
+}
+
+/// A loop over blocks.
+macro_rules! each_block {
+    ($runs:ident, $n:ident, $($step:expr),* $(,)?) => {
+        asm!(
+            "2:",
+            $($step,)*
+            "add {a0}, 3072",
+            "add {a1}, 3072",
+            "add {b0}, 3072",
+            "add {b1}, 3072",
+            "dec {n}",
+            "jnz 2b",
+            a0 = inout(reg) $runs.rows[0] => _, a1 = inout(reg) $runs.rows[1] => _,
+            b0 = inout(reg) $runs.columns[0] => _, b1 = inout(reg) $runs.columns[1] => _,
+            n = inout(reg) $n => _, s = in(reg) ROW,
+            options(nostack, readonly),
+        )
+    };
+}
+
 /// All eight tiles, of 16 rows of 64 bytes, for this thread as long as it lives.
 pub(super) struct Tiles(());
 
@@ -98,10 +144,30 @@ impl Tiles {
             while done < n {
                 let (is_one, same) = whole.from(done);
                 let same = same.min(n - done);
+                let runs = runs.from(done);
                 match (is_one, whole.role) {
-                    (false, _) => add_six(runs.from(done), same),
-                    (true, Role::Rows) => add_rows_of_one(runs.from(done), same),
-                    (true, Role::Columns) => add_columns_of_one(runs.from(done), same),
+                    // Of the nine products of parts, the three that are below a rounding of f32 are left out.
+                    (false, _) => each_block! {
+                        runs, same,
+                        rows!("0"), columns!("0"), four!(),
+                        columns!("1024"), four!(),
+                        rows!("1024"), four!(),
+                        columns!("0"), four!(),
+                        rows!("2048"), four!(),
+                        rows!("0"), columns!("2048"), four!(),
+                    },
+                    (true, Role::Rows) => each_block! {
+                        runs, same,
+                        rows!("0"), columns!("0"), four!(),
+                        columns!("1024"), four!(),
+                        columns!("2048"), four!(),
+                    },
+                    (true, Role::Columns) => each_block! {
+                        runs, same,
+                        columns!("0"), rows!("0"), four!(),
+                        rows!("1024"), four!(),
+                        rows!("2048"), four!(),
+                    },
                 }
                 done += same;
             }
@@ -149,118 +215,6 @@ impl Whole {
         let is_whole = rest & 1 == 1;
         let same = if is_whole { rest.trailing_ones() } else { rest.trailing_zeros() };
         (is_whole, same as usize)
-    }
-}
-
-/// All four products of the tiles that are loaded.
-macro_rules! four {
-    () => {
-        concat!(
-            "tdpbf16ps tmm0, tmm4, tmm6\n",
-            "tdpbf16ps tmm1, tmm4, tmm7\n",
-            "tdpbf16ps tmm2, tmm5, tmm6\n",
-            "tdpbf16ps tmm3, tmm5, tmm7\n",
-        )
-    };
-}
-
-/// A pair of rows' tiles, so many bytes from the block's start.
-macro_rules! rows {
-    ($at:literal) => {
-        concat!("tileloadd tmm4, [{a0} + {s}*1 + ", $at, "]\ntileloadd tmm5, [{a1} + {s}*1 + ", $at, "]\n")
-    };
-}
-
-/// A pair of columns' tiles.
-macro_rules! columns {
-    ($at:literal) => {
-        concat!("tileloadd tmm6, [{b0} + {s}*1 + ", $at, "]\ntileloadd tmm7, [{b1} + {s}*1 + ", $at, "]\n")
-    };
-}
-
-/// A loop over blocks.
-macro_rules! each_block {
-    ($runs:ident, $n:ident, $($step:expr),* $(,)?) => {
-        asm!(
-            "2:",
-            $($step,)*
-            "add {a0}, 3072",
-            "add {a1}, 3072",
-            "add {b0}, 3072",
-            "add {b1}, 3072",
-            "dec {n}",
-            "jnz 2b",
-            a0 = inout(reg) $runs.rows[0] => _, a1 = inout(reg) $runs.rows[1] => _,
-            b0 = inout(reg) $runs.columns[0] => _, b1 = inout(reg) $runs.columns[1] => _,
-            n = inout(reg) $n => _, s = in(reg) ROW,
-            options(nostack, readonly),
-        )
-    };
-}
-
-/// Of the nine products of parts, the three that are below a rounding of f32 are left out.
-///
-/// # Safety
-/// As [`Tiles::multiply`]'s, for one block or more.
-#[inline(always)]
-unsafe fn add_six(runs: Runs, n: usize) {
-    unsafe {
-        each_block!(
-            runs,
-            n,
-            rows!("0"),
-            columns!("0"),
-            four!(),
-            columns!("1024"),
-            four!(),
-            rows!("1024"),
-            four!(),
-            columns!("0"),
-            four!(),
-            rows!("2048"),
-            four!(),
-            rows!("0"),
-            columns!("2048"),
-            four!(),
-        );
-    }
-}
-
-/// # Safety
-/// As [`add_six`]'s.
-#[inline(always)]
-unsafe fn add_rows_of_one(runs: Runs, n: usize) {
-    unsafe {
-        each_block!(
-            runs,
-            n,
-            rows!("0"),
-            columns!("0"),
-            four!(),
-            columns!("1024"),
-            four!(),
-            columns!("2048"),
-            four!(),
-        );
-    }
-}
-
-/// # Safety
-/// As [`add_six`]'s.
-#[inline(always)]
-unsafe fn add_columns_of_one(runs: Runs, n: usize) {
-    unsafe {
-        each_block!(
-            runs,
-            n,
-            columns!("0"),
-            rows!("0"),
-            four!(),
-            rows!("1024"),
-            four!(),
-            rows!("2048"),
-            four!(),
-        );
     }
 }
 
