@@ -1,7 +1,6 @@
-//! The threads that work on the CPU is shared out to.
+//! The threads to which burn's own operations share work out; those of `ops` have others.
 
-/// Makes the calling thread one of them: it then waits for no other to take work from it, which at 128 tokens is a
-/// fifteenth of a training step's time.
+/// Makes the calling thread one of them: it then waits for no other to take work from it.
 ///
 /// For a program's main thread, before anything computes. On a single core nothing changes: what another thread asks
 /// for would wait for this one.

@@ -16,6 +16,7 @@ mod amx;
 mod group;
 pub(super) mod kernel;
 mod matrix;
+pub(super) mod narrow;
 mod operand;
 mod sharing;
 
@@ -114,6 +115,9 @@ pub(in crate::ops) fn product(terms: &[Term]) -> Vec<f32> {
     }
     if m <= FEW && sides.iter().all(|sides| sides.lhs.has_rows() && sides.rhs.has_rows()) {
         return by_dots(&sides, m, n);
+    }
+    if let Some(result) = narrow::product(&sides) {
+        return result;
     }
     // Not made of zeros first: that was 3 % of a step of 128 tokens.
     let mut result = Vec::with_capacity(m * n);

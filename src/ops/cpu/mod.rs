@@ -5,6 +5,8 @@ pub(super) mod attention;
 pub(super) mod gemm;
 pub(super) mod math;
 pub(super) mod packed;
+#[cfg(not(target_arch = "wasm32"))]
+mod pool;
 pub(super) mod rows;
 #[cfg_attr(target_arch = "wasm32", path = "tasks_single.rs")]
 pub(super) mod tasks;

@@ -17,6 +17,23 @@ pub(in crate::ops) struct PackedMatrix<'a> {
     mins: &'a [f32],
 }
 
+/// A block of [`Form::Four`].
+#[derive(Clone, Copy)]
+pub(in crate::ops) struct FourBits<'a> {
+    /// Value i in the lower half of byte i, value i + 16 in its upper half.
+    pub values: &'a [u8; 16],
+    pub scale: f32,
+    pub min: f32,
+}
+
+/// A block of 32 of [`Form::Eight`].
+#[derive(Clone, Copy)]
+pub(in crate::ops) struct EightBits<'a> {
+    pub values: &'a [i8; 32],
+    pub scale: f32,
+    pub min: f32,
+}
+
 /// Which way the matrix W takes part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::ops) enum Way {
@@ -62,15 +79,11 @@ impl<'a> PackedMatrix<'a> {
                 out_rest.iter_mut().zip(rest).for_each(|(out, &half)| *out = value(half));
             }
             Form::Four => {
-                let n_blocks = out.len() / 32;
-                let scales = &self.scales[first / 32..][..n_blocks];
-                let mins = &self.mins[first / 32..][..n_blocks];
-                let (bytes, _) = bytemuck::cast_slice::<u32, u8>(words).as_chunks::<16>();
                 let (blocks, _) = out.as_chunks_mut::<32>();
-                for (((out, bytes), &scale), &min) in blocks.iter_mut().zip(bytes).zip(scales).zip(mins) {
+                for (out, FourBits { values, scale, min }) in blocks.iter_mut().zip(self.fours(row, start)) {
                     let (low, high) = out.split_at_mut(16);
-                    low.copy_from_slice(&values_of(*bytes, |byte| f32::from(byte & 0x0F) * scale + min));
-                    high.copy_from_slice(&values_of(*bytes, |byte| f32::from(byte >> 4) * scale + min));
+                    low.copy_from_slice(&values_of(*values, |byte| f32::from(byte & 0x0F) * scale + min));
+                    high.copy_from_slice(&values_of(*values, |byte| f32::from(byte >> 4) * scale + min));
                 }
             }
             Form::Eight { block: 16, has_min } => self.unpack_eight::<16>(first, has_min, words, out),
@@ -87,6 +100,50 @@ impl<'a> PackedMatrix<'a> {
             let min = if has_min { self.mins[first / N + i] } else { 0.0 };
             *out = values_of(*bytes, |q| f32::from(q) * scale + min);
         }
+    }
+
+    /// Blocks of a row from a whole one on, of a matrix of [`Form::Four`].
+    #[inline(always)]
+    pub fn fours(&self, row: usize, start: usize) -> impl Iterator<Item = FourBits<'a>> + use<'a> {
+        debug_assert!(self.form == Form::Four, "the caller asked");
+        let (first, n) = ((row * self.columns + start) / 32, (self.columns - start) / 32);
+        let (blocks, _) =
+            bytemuck::cast_slice::<u32, u8>(&self.words[4 * first..][..4 * n]).as_chunks::<16>();
+        let bounds = self.scales[first..][..n].iter().zip(&self.mins[first..][..n]);
+        blocks.iter().zip(bounds).map(|(values, (&scale, &min))| FourBits { values, scale, min })
+    }
+
+    /// As [`Self::fours`], of a matrix of [`Form::Eight`] with blocks of 32.
+    #[inline(always)]
+    pub fn eights(&self, row: usize, start: usize) -> impl Iterator<Item = EightBits<'a>> + use<'a> {
+        debug_assert!(matches!(self.form, Form::Eight { block: 32, .. }), "the caller asked");
+        let (first, n) = ((row * self.columns + start) / 32, (self.columns - start) / 32);
+        let (blocks, _) =
+            bytemuck::cast_slice::<u32, i8>(&self.words[8 * first..][..8 * n]).as_chunks::<32>();
+        let has_min = self.form.has_min();
+        let mins = if has_min { &self.mins[first..][..n] } else { &[] };
+        let bounds = self.scales[first..][..n].iter().enumerate();
+        blocks.iter().zip(bounds).map(move |(values, (i, &scale))| EightBits {
+            values,
+            scale,
+            min: if has_min { mins[i] } else { 0.0 },
+        })
+    }
+
+    /// Where all that makes up a row's values from a whole block on lies, whether it is there or not.
+    pub fn places(&self, row: usize, start: usize) -> [*const u8; 3] {
+        let first = row * self.columns + start;
+        let block = first / self.form.block();
+        [
+            self.words.as_ptr().wrapping_add(first / self.form.per_word()).cast(),
+            self.scales.as_ptr().wrapping_add(block).cast(),
+            self.mins.as_ptr().wrapping_add(block).cast(),
+        ]
+    }
+
+    /// How its values lie.
+    pub fn form(&self) -> Form {
+        self.form
     }
 
     /// Product of a row with `x`, whose sums over each block are `sums`.
@@ -109,18 +166,14 @@ impl<'a> PackedMatrix<'a> {
                 lanes.iter().sum::<f32>() + rest
             }
             Form::Four => {
-                let (bytes, _) = bytemuck::cast_slice::<u32, u8>(words).as_chunks::<16>();
                 let (xs, _) = x.as_chunks::<32>();
-                let scales = &self.scales[first / 32..][..bytes.len()];
-                let mins = &self.mins[first / 32..][..bytes.len()];
                 let (mut lanes, mut low) = ([0.0f32; 16], 0.0);
-                for (i, (bytes, x)) in bytes.iter().zip(xs).enumerate() {
-                    let scale = scales[i];
+                for ((FourBits { values, scale, min }, x), sum) in self.fours(row, 0).zip(xs).zip(sums) {
                     for j in 0..16 {
-                        let pair = f32::from(bytes[j] & 0x0F) * x[j] + f32::from(bytes[j] >> 4) * x[j + 16];
+                        let pair = f32::from(values[j] & 0x0F) * x[j] + f32::from(values[j] >> 4) * x[j + 16];
                         lanes[j] += pair * scale;
                     }
-                    low += mins[i] * sums[i];
+                    low += min * sum;
                 }
                 lanes.iter().sum::<f32>() + low
             }

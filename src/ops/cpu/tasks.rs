@@ -1,6 +1,7 @@
 //! Work on all cores, compiled for the widest vector unit the machine has.
 
-use rayon::prelude::*;
+use super::{Out, pool};
+use std::sync::Mutex;
 
 /// A call that is inlined into the code for a vector unit. A closure called by value goes through a function that the
 /// compiler adds and does not inline where it is large.
@@ -18,16 +19,11 @@ impl<F: FnMut()> pulp::WithSimd for Vectorised<F> {
 /// Calls `f(chunk_index, chunk)` for each chunk of `len` elements; a single one stays on this thread.
 #[inline(always)]
 pub(super) fn for_each_chunk(out: &mut [f32], len: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
-    if out.len() <= len {
-        return vectorised(
-            #[inline(always)]
-            || f(0, out),
-        );
-    }
-    out.par_chunks_mut(len).enumerate().for_each(|(i, chunk)| {
+    let chunks = Chunks::of(out, len);
+    pool::share_out(chunks.n(), &|i| {
         vectorised(
             #[inline(always)]
-            || f(i, chunk),
+            || f(i, chunks.at(i)),
         );
     });
 }
@@ -41,13 +37,40 @@ pub(super) fn for_each_chunk_pair(
     b_len: usize,
     f: impl Fn(usize, &mut [f32], &mut [f32]) + Sync,
 ) {
-    let pairs = a.par_chunks_mut(a_len).zip(b.par_chunks_mut(b_len)).enumerate();
-    pairs.for_each(|(i, (a, b))| {
+    let (a, b) = (Chunks::of(a, a_len), Chunks::of(b, b_len));
+    pool::share_out(a.n().min(b.n()), &|i| {
         vectorised(
             #[inline(always)]
-            || f(i, a, b),
+            || f(i, a.at(i), b.at(i)),
         );
     });
+}
+
+/// Parts of a slice, each a task's own.
+struct Chunks {
+    values: Out,
+    len: usize,
+    /// Values of a part, but of the last.
+    part: usize,
+}
+
+impl Chunks {
+    fn of(values: &mut [f32], part: usize) -> Self {
+        Self { len: values.len(), values: Out(values.as_mut_ptr()), part }
+    }
+
+    fn n(&self) -> usize {
+        self.len.div_ceil(self.part)
+    }
+
+    /// A part. Each is asked for once: by its task.
+    #[expect(clippy::mut_from_ref, reason = "as of `Out`")]
+    #[inline(always)]
+    fn at(&self, i: usize) -> &mut [f32] {
+        let start = i * self.part;
+        // SAFETY: parts lie in the slice and apart from each other.
+        unsafe { std::slice::from_raw_parts_mut(self.values.at(start), self.part.min(self.len - start)) }
+    }
 }
 
 /// Calls `f`, compiled for the widest vector unit.
@@ -58,12 +81,28 @@ pub(in crate::ops) fn vectorised(f: impl FnMut()) {
 
 /// `f` of each.
 pub(in crate::ops) fn map_each<T: Send, R: Send>(items: Vec<T>, f: impl Fn(T) -> R + Send + Sync) -> Vec<R> {
-    items.into_par_iter().map(f).collect()
+    enum Slot<T, R> {
+        Waits(T),
+        Taken,
+        Done(R),
+    }
+    let slots: Vec<_> = items.into_iter().map(|item| Mutex::new(Slot::Waits(item))).collect();
+    pool::share_out(slots.len(), &|i| {
+        let Ok(mut slot) = slots[i].lock() else { unreachable!("a slot is one task's") };
+        if let Slot::Waits(item) = std::mem::replace(&mut *slot, Slot::Taken) {
+            *slot = Slot::Done(f(item));
+        }
+    });
+    let done = slots.into_iter().map(|slot| match slot.into_inner() {
+        Ok(Slot::Done(result)) => result,
+        _ => unreachable!("each task ran to its end"),
+    });
+    done.collect()
 }
 
 /// Cores that work side by side.
 pub(super) fn n_cores() -> usize {
-    rayon::current_num_threads()
+    pool::n_threads()
 }
 
 /// Calls `f(task)` for each task; on one core they stay on this thread, one after the other.
@@ -71,6 +110,6 @@ pub(super) fn for_each_task(n_cores: usize, n_tasks: usize, f: impl Fn(usize) + 
     if n_cores <= 1 || n_tasks <= 1 {
         (0..n_tasks).for_each(f);
     } else {
-        (0..n_tasks).into_par_iter().with_max_len(1).for_each(f);
+        pool::share_out(n_tasks, &f);
     }
 }

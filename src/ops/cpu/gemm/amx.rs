@@ -4,6 +4,8 @@
 //!
 //! One side, the smaller, is taken apart once for all cores; each core takes the other apart as it goes.
 
+mod four;
+mod levels;
 mod split;
 mod tile;
 
@@ -12,19 +14,16 @@ use super::group::{Line, Pass, at_least};
 use super::kernel::{Place, lay_down};
 use super::sharing::{n_cores, passes};
 use crate::ops::cpu::{Out, tasks};
-use split::{ROOM, Role, Split, UNIT, n_blocks, run_len};
+use levels::{Levels, Room};
+use split::{ROOM, Role, STEP, Split, Step, UNIT, n_blocks, steps};
 use std::cell::RefCell;
 use std::ops::Range;
-use tile::{PARTS, Runs, SIDE, TILE, Tiles, Whole};
+use tile::{BLOCK, Pairs, SIDE, Tiles, Whole};
 
 /// Outer indices of the shared side that are taken apart at a time.
 const SHARED: usize = 4 * UNIT;
 /// Outer indices of either side below which the other kernel is faster.
 const FEW: usize = 32;
-/// Blocks of inner indices that a pair of units goes through at a time.
-const STEP: usize = 6;
-/// Tasks a core, at least.
-const TASKS: usize = 3;
 
 /// Whether this is the faster way.
 pub(super) fn serves(sides: &[Sides], [m, n]: [usize; 2]) -> bool {
@@ -42,21 +41,34 @@ pub(super) fn by_tiles(sides: &[Sides], [m, n]: [usize; 2], is_turned: bool, out
     } else {
         (Role::Columns, n_columns, Role::Rows, n_rows)
     };
-    let length = (n_own / (TASKS * n_cores)).next_multiple_of(2 * SIDE).clamp(2 * SIDE, UNIT);
+    let parts = parts(n_own, n_cores);
     // Taken, not borrowed: a thread that waits for others may begin another product.
     let mut room = SHARED_TILES.take();
     for (i, pass) in passes.iter().enumerate() {
         for first in (0..n_shared).step_by(SHARED) {
             let range = first..(first + SHARED).min(n_shared);
+            let steps = steps(pass);
             let tiles = share(pass, shared, range.clone(), n_cores, &mut room);
-            tasks::for_each_task(n_cores, n_own.div_ceil(length), |task| {
-                let part = task * length..((task + 1) * length).min(n_own);
-                let product = Product { pass, is_turned, is_added: i > 0, out, step: n };
-                product.write(tiles, shared, range.clone(), own, part);
+            tasks::for_each_task(n_cores, parts.len(), |task| {
+                let product = Product { pass, steps: &steps, is_turned, is_added: i > 0, out, step: n };
+                product.write(tiles, shared, range.clone(), own, parts[task].clone());
             });
         }
     }
     SHARED_TILES.set(room);
+}
+
+/// Parts of the own side that are tasks: the last ones are small, so that no core waits long for another.
+fn parts(n: usize, n_cores: usize) -> Vec<Range<usize>> {
+    let mut parts = Vec::new();
+    let mut first = 0;
+    while first < n {
+        let fair = if n_cores == 1 { UNIT } else { (n - first) / (2 * n_cores) };
+        let end = n.min(first + fair.next_multiple_of(2 * SIDE).clamp(2 * SIDE, UNIT));
+        parts.push(first..end);
+        first = end;
+    }
+    parts
 }
 
 /// Takes some of the shared side apart.
@@ -67,7 +79,7 @@ fn share<'a>(
     n_cores: usize,
     tiles: &'a mut Vec<Line>,
 ) -> &'a [u16] {
-    let unit_len = run_len(pass) * UNIT / SIDE;
+    let unit_len = n_blocks(pass) * BLOCK * UNIT / SIDE;
     let n_units = outer.len().div_ceil(UNIT);
     let tiles: &mut [u16] = bytemuck::cast_slice_mut(at_least(tiles, n_units * unit_len / 2));
     let place = Out(tiles.as_mut_ptr().cast());
@@ -80,7 +92,14 @@ fn share<'a>(
         let tiles = unsafe { std::slice::from_raw_parts_mut(start, unit_len / 3) };
         SCRATCH.with_borrow_mut(|Scratch { room, .. }| {
             let room = at_least(room, ROOM);
-            pulp::Arch::new().dispatch(Split { pass, role, outer: part, out: tiles, room });
+            pulp::Arch::new().dispatch(Split {
+                pass,
+                role,
+                outer: part,
+                blocks: 0..n_blocks(pass),
+                out: tiles,
+                room,
+            });
         });
     });
     tiles
@@ -89,6 +108,7 @@ fn share<'a>(
 /// A pass of a product under way.
 struct Product<'a, 'b> {
     pass: &'b Pass<'a>,
+    steps: &'b [Step],
     is_turned: bool,
     is_added: bool,
     out: &'b Out,
@@ -99,83 +119,131 @@ struct Product<'a, 'b> {
 impl Product<'_, '_> {
     /// Writes what some of the own side makes with all that is shared.
     fn write(&self, shared: &[u16], shared_role: Role, range: Range<usize>, role: Role, part: Range<usize>) {
-        let (run_len, n_blocks) = (run_len(self.pass), n_blocks(self.pass));
+        let run_len = n_blocks(self.pass) * BLOCK;
         SCRATCH.with_borrow_mut(|Scratch { own, room, sums }| {
-            let own: &mut [u16] = bytemuck::cast_slice_mut(at_least(own, run_len * UNIT / SIDE / 2));
+            let own: &mut [u16] = bytemuck::cast_slice_mut(at_least(own, STEP * BLOCK * UNIT / SIDE / 2));
             let room = at_least(room, ROOM);
-            let split = Split { pass: self.pass, role, outer: part.clone(), out: own, room };
-            let whole = pulp::Arch::new().dispatch(split);
-            let sums = at_least(sums, UNIT * UNIT);
-            let tiles = Tiles::new();
-            let units = range.clone().step_by(UNIT).zip(shared.chunks_exact(run_len * UNIT / SIDE));
-            for (first, unit) in units {
-                let unit_range = first..(first + UNIT).min(range.end);
-                let (rows, columns, a, b) = match shared_role {
-                    Role::Rows => (unit_range, part.clone(), unit, &*own),
-                    Role::Columns => (part.clone(), unit_range, &*own, unit),
+            let sums = at_least(sums, SHARED / UNIT * UNIT * UNIT);
+            let units = || range.clone().step_by(UNIT).map(|first| first..(first + UNIT).min(range.end));
+            let n_of = |unit: &Range<usize>| match shared_role {
+                Role::Rows => [unit.len(), part.len()],
+                Role::Columns => [part.len(), unit.len()],
+            };
+            let (tiles, mut products) = (Tiles::new(), Room::new());
+            for Step { blocks, is_levels } in self.steps {
+                let (pass, outer) = (self.pass, part.clone());
+                let split = Split { pass, role, outer, blocks: blocks.clone(), out: own, room };
+                let whole = pulp::Arch::new().dispatch(split);
+                let own = Runs { values: own, len: blocks.len() * BLOCK, from: 0 };
+                for (i, (range, sums)) in units().zip(sums.chunks_exact_mut(UNIT * UNIT)).enumerate() {
+                    let values = &shared[i * run_len * UNIT / SIDE..][..run_len * UNIT / SIDE];
+                    let unit = Runs { values, len: run_len, from: blocks.start * BLOCK };
+                    let (rows, columns) = match shared_role {
+                        Role::Rows => (unit, own),
+                        Role::Columns => (own, unit),
+                    };
+                    let unit = Unit { n: n_of(&range), rows, columns, n_blocks: blocks.len() };
+                    let is_first = blocks.start == 0;
+                    if *is_levels {
+                        unit.multiply_levels(&tiles, sums, is_first, &mut products);
+                    } else {
+                        unit.multiply(&tiles, Whole { role, blocks: whole }, sums, is_first);
+                    }
+                }
+            }
+            for (unit, sums) in units().zip(sums.chunks_exact(UNIT * UNIT)) {
+                let n = n_of(&unit);
+                let [row, column] = match shared_role {
+                    Role::Rows => [unit.start, part.start],
+                    Role::Columns => [part.start, unit.start],
                 };
-                let unit = Unit { n: [rows.len(), columns.len()], runs: [a, b], run_len, n_blocks };
-                unit.multiply(&tiles, Whole { role, blocks: whole }, sums);
-                let first =
-                    if self.is_turned { [columns.start, rows.start] } else { [rows.start, columns.start] };
+                let first = if self.is_turned { [column, row] } else { [row, column] };
                 let place = Place {
                     at: self.out.at(first[0] * self.step + first[1]),
                     step: self.step,
-                    width: columns.len(),
+                    width: n[1],
                     is_turned: self.is_turned,
                     is_added: self.is_added,
                 };
                 // SAFETY: these rows and columns of the result are this task's alone.
-                unsafe { lay_down(sums, UNIT, [rows.len(), columns.len()], place) };
+                unsafe { lay_down(sums, UNIT, n, place) };
             }
         });
     }
 }
 
-/// Runs of rows and of columns, at most [`UNIT`] of each.
+/// Runs of one side, one after the other, from a block on.
+#[derive(Clone, Copy)]
+struct Runs<'a> {
+    values: &'a [u16],
+    /// Of a run.
+    len: usize,
+    from: usize,
+}
+
+impl Runs<'_> {
+    /// Where a tile's run has those blocks.
+    fn at(&self, outer: usize, n_blocks: usize) -> *const u16 {
+        self.values[outer / SIDE * self.len..][..self.len][self.from..][..n_blocks * BLOCK].as_ptr()
+    }
+
+    fn pair(&self, outer: usize, n_blocks: usize) -> [*const u16; 2] {
+        [self.at(outer, n_blocks), self.at(outer + SIDE, n_blocks)]
+    }
+}
+
+/// Some blocks of rows and of columns, at most [`UNIT`] of each.
 struct Unit<'a> {
     n: [usize; 2],
-    runs: [&'a [u16]; 2],
-    run_len: usize,
+    rows: Runs<'a>,
+    columns: Runs<'a>,
     n_blocks: usize,
 }
 
 impl Unit<'_> {
-    /// Writes their products to `sums`, rows [`UNIT`] values apart. Places past the last row and column get anything.
-    fn multiply(&self, tiles: &Tiles, whole: Whole, sums: &mut [f32]) {
-        let Self { n: [n_rows, n_columns], runs: [rows, columns], run_len, n_blocks } = *self;
-        assert!(
-            sums.len() >= UNIT * UNIT && n_rows.max(n_columns) <= UNIT,
-            "there is room for a unit's sums"
-        );
-        for block in (0..n_blocks).step_by(STEP) {
-            let n = STEP.min(n_blocks - block);
-            let whole = Whole { blocks: whole.blocks >> block, ..whole };
-            let pair = |runs: &[u16], outer: usize| {
-                let run = |tile| runs[tile * run_len..][..run_len][block * PARTS * TILE..].as_ptr();
-                [run(outer / SIDE), run(outer / SIDE + 1)]
-            };
-            for column in (0..n_columns).step_by(2 * SIDE) {
-                for row in (0..n_rows).step_by(2 * SIDE) {
-                    let place = sums[row * UNIT + column..].as_mut_ptr();
-                    let c = [0, SIDE, SIDE * UNIT, SIDE * UNIT + SIDE].map(|at| place.wrapping_add(at));
-                    let runs = Runs { rows: pair(rows, row), columns: pair(columns, column) };
-                    // SAFETY: each run was found to hold these blocks, and there is room for whole pairs of tiles.
-                    unsafe { tiles.multiply(runs, n, whole, c, UNIT, block == 0) };
-                }
+    /// Adds their products to `sums`, rows [`UNIT`] values apart, or writes them where they are the first. Places past the
+    /// last row and column get anything.
+    fn multiply(&self, tiles: &Tiles, whole: Whole, sums: &mut [f32], is_first: bool) {
+        let Self { n: [n_rows, n_columns], rows, columns, n_blocks } = *self;
+        for column in (0..n_columns).step_by(2 * SIDE) {
+            for row in (0..n_rows).step_by(2 * SIDE) {
+                let place = self.place(sums, row, column);
+                let c = [0, SIDE, SIDE * UNIT, SIDE * UNIT + SIDE].map(|at| place.wrapping_add(at));
+                let pairs = Pairs { rows: rows.pair(row, n_blocks), columns: columns.pair(column, n_blocks) };
+                // SAFETY: each run was found to hold these blocks, and there is room for whole pairs of tiles.
+                unsafe { tiles.multiply(pairs, n_blocks, whole, c, UNIT, is_first) };
             }
         }
+    }
+
+    /// As [`Self::multiply`] of rows of whole numbers.
+    fn multiply_levels(&self, tiles: &Tiles, sums: &mut [f32], is_first: bool, room: &mut Room) {
+        let Self { n: [n_rows, n_columns], rows, columns, n_blocks: n } = *self;
+        for column in (0..n_columns).step_by(SIDE) {
+            for row in (0..n_rows).step_by(2 * SIDE) {
+                let place = self.place(sums, row, column);
+                let c = [place, place.wrapping_add(SIDE * UNIT)];
+                let product = Levels { rows: rows.pair(row, n), columns: columns.at(column, n), n };
+                // SAFETY: as above.
+                unsafe { tiles.multiply_levels(product, c, UNIT, is_first, room) };
+            }
+        }
+    }
+
+    fn place(&self, sums: &mut [f32], row: usize, column: usize) -> *mut f32 {
+        assert!(row.max(column) < UNIT, "there is room for a unit's sums");
+        sums[..UNIT * UNIT][row * UNIT + column..].as_mut_ptr()
     }
 }
 
 /// What a core works in, kept for its next task.
 #[derive(Default)]
 struct Scratch {
-    /// A unit of the own side.
+    /// Some blocks of a unit of the own side.
     own: Vec<Line>,
     /// Values before they are taken apart.
     room: Vec<Line>,
-    /// A block of the result.
+    /// A part of the result.
     sums: Vec<Line>,
 }
 

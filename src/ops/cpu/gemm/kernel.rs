@@ -164,7 +164,7 @@ unsafe fn add_strip<S: Simd, const R: usize, const V: usize>(
 
 /// `a·b + c`, in one instruction where there is one: a call into a library would take a hundred times as long.
 #[inline(always)]
-fn mul_add<S: Simd>(simd: S, a: S::f32s, b: S::f32s, c: S::f32s) -> S::f32s {
+pub(super) fn mul_add<S: Simd>(simd: S, a: S::f32s, b: S::f32s, c: S::f32s) -> S::f32s {
     if S::IS_SCALAR || cfg!(target_arch = "wasm32") {
         simd.add_f32s(simd.mul_f32s(a, b), c)
     } else {

@@ -14,8 +14,10 @@ const ROW: usize = 64;
 pub(super) const TILE: usize = SIDE * INNER;
 /// What a value is the sum of.
 pub(super) const PARTS: usize = 3;
+/// From one block of inner indices to the next, in a run: the parts' tiles, and a vector of columns' sums.
+pub(super) const BLOCK: usize = PARTS * TILE + 2 * SIDE;
 
-/// Whether there are tiles of bf16 here, and the system lets this process use them.
+/// Whether there are tiles of bf16 and vectors of 16 values here, and the system lets this process use them.
 pub(super) fn is_there() -> bool {
     static IS_THERE: LazyLock<bool> = LazyLock::new(|| {
         const AMX_BF16: u32 = 1 << 22;
@@ -24,7 +26,8 @@ pub(super) fn is_there() -> bool {
         const TILE_DATA: i64 = 18;
         let has_leaf = std::arch::x86_64::__cpuid(0).eax >= 7;
         let features = std::arch::x86_64::__cpuid_count(7, 0).edx;
-        let is_known = has_leaf && features & AMX_BF16 != 0 && features & AMX_TILE != 0;
+        let has_vectors = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw");
+        let is_known = has_vectors && has_leaf && features & AMX_BF16 != 0 && features & AMX_TILE != 0;
         // Their state is large: Linux keeps it for those who ask.
         // SAFETY: a call that changes nothing but the permission.
         is_known && unsafe { libc::syscall(libc::SYS_arch_prctl, ASK_FOR_STATE, TILE_DATA) } == 0
@@ -64,15 +67,15 @@ macro_rules! each_block {
         asm!(
             "2:",
             $($step,)*
-            "add {a0}, 3072",
-            "add {a1}, 3072",
-            "add {b0}, 3072",
-            "add {b1}, 3072",
+            "add {a0}, {block}",
+            "add {a1}, {block}",
+            "add {b0}, {block}",
+            "add {b1}, {block}",
             "dec {n}",
             "jnz 2b",
             a0 = inout(reg) $runs.rows[0] => _, a1 = inout(reg) $runs.rows[1] => _,
             b0 = inout(reg) $runs.columns[0] => _, b1 = inout(reg) $runs.columns[1] => _,
-            n = inout(reg) $n => _, s = in(reg) ROW,
+            n = inout(reg) $n => _, s = in(reg) ROW, block = const BLOCK * size_of::<u16>(),
             options(nostack, readonly),
         )
     };
@@ -111,7 +114,7 @@ impl Tiles {
     #[inline(always)]
     pub unsafe fn multiply(
         &self,
-        runs: Runs,
+        runs: Pairs,
         n: usize,
         whole: Whole,
         c: [*mut f32; 4],
@@ -186,14 +189,14 @@ impl Tiles {
 
 /// Where the parts of a pair of rows' tiles and of a pair of columns' tiles begin.
 #[derive(Clone, Copy)]
-pub(super) struct Runs {
+pub(super) struct Pairs {
     pub rows: [*const u16; 2],
     pub columns: [*const u16; 2],
 }
 
-impl Runs {
+impl Pairs {
     fn from(self, block: usize) -> Self {
-        let place = |run: *const u16| run.wrapping_add(block * PARTS * TILE);
+        let place = |run: *const u16| run.wrapping_add(block * BLOCK);
         Self { rows: self.rows.map(place), columns: self.columns.map(place) }
     }
 }
