@@ -10,7 +10,7 @@ use attune::session::{self, Prepared, Work};
 use attune::store::memory::MemoryStore;
 use attune::train::Start;
 use attune::{Error, Result, native};
-use clap::{Arg, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -23,7 +23,8 @@ const CLEAR_REFS: &str = "/proc/self/clear_refs";
 pub fn step_command(command: Command) -> Result<Command> {
     let command = command.about("Time training steps on random tokens").hide(true);
     let command = command.arg(count("batch", "1")).arg(count("seq", "128"));
-    let command = command.arg(count("steps", "5")).arg(count("warmup", "1")).arg(args::method_flag());
+    let command = command.arg(count("steps", "5")).arg(count("warmup", "1")).arg(paced());
+    let command = command.arg(args::method_flag());
     Ok(args::add_flags(command, &step_settings(), &run_file::defaults()?))
 }
 
@@ -35,7 +36,12 @@ pub fn generate_command(command: Command) -> Result<Command> {
 }
 
 fn common(command: Command) -> Result<Command> {
-    Ok(args::add_flags(command, &settings(), &run_file::defaults()?))
+    Ok(args::add_flags(command.arg(paced()), &settings(), &run_file::defaults()?))
+}
+
+fn paced() -> Arg {
+    let help = "Before each step that counts, print a line and wait for one";
+    Arg::new("paced").long("paced").action(ArgAction::SetTrue).help(help)
 }
 
 fn count(name: &'static str, default: &'static str) -> Arg {
@@ -94,6 +100,7 @@ pub fn run_step(matches: &ArgMatches) -> Result<()> {
     let n_rows = batch * (warmup + steps) * run.train.gradient_accumulation_steps;
     let train = (0..n_rows as u64).map(row).collect();
     let rows = Prepared { train, held_out: Vec::new(), choices: None, prompts: Vec::new() };
+    let is_paced = matches.get_flag("paced");
     let (mut rates, mut losses, mut work) = (Vec::new(), Vec::new(), Measured::default());
     let store = MemoryStore::new();
     let job = Work { run: &run, files: &files, tokenizer: &tokenizer, adapter: None, store: &store };
@@ -108,6 +115,9 @@ pub fn run_step(matches: &ArgMatches) -> Result<()> {
                 work.peak_rss_mib = peak_rss_mib();
                 if step.step > warmup {
                     rates.push(step.tokens_per_sec);
+                }
+                if is_paced && (warmup..warmup + steps).contains(&step.step) {
+                    wait_for_turn();
                 }
             }
             _ => {}
@@ -134,6 +144,9 @@ pub fn run_generate(matches: &ArgMatches) -> Result<()> {
     forget_peak();
     let mut rates = Vec::new();
     for round in 0..warmup + steps {
+        if round >= warmup && matches.get_flag("paced") {
+            wait_for_turn();
+        }
         let began = Instant::now();
         let mut cache = model.cache();
         let mut next = prompt.clone();
@@ -149,6 +162,12 @@ pub fn run_generate(matches: &ArgMatches) -> Result<()> {
     }
     print("generate", &rates, None, &Measured { peak_rss_mib: peak_rss_mib(), estimate: None });
     Ok(())
+}
+
+/// Says that the next step can begin and waits for a line, or for the end of the input.
+fn wait_for_turn() {
+    paint::line(r#"{"event":"ready"}"#);
+    let _ = std::io::stdin().read_line(&mut String::new());
 }
 
 fn random_ids(seed: u64, n: usize, vocab_size: usize) -> Vec<u32> {

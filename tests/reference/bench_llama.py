@@ -6,7 +6,7 @@
 import random
 import time
 
-from shared import arguments, peak_rss_mib, peak_since_reset_mib, report, reset_peak
+from shared import arguments, peak_rss_mib, peak_since_reset_mib, report, reset_peak, wait_for_turn
 
 
 def main():
@@ -26,7 +26,8 @@ def main():
     random.seed(options.seed)
     prompt = [random.randrange(17, model.n_vocab()) for _ in range(options.prompt_length)]
     rates = []
-    for _ in range(options.warm + options.steps):
+    for step in range(options.warm + options.steps):
+        wait_for_turn(options, step)
         began = time.perf_counter()
         model.reset()
         model.eval(prompt)

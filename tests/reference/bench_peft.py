@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 from shared import arguments, base_model, peak_rss_mib, peak_since_reset_mib, report, reset_peak, tell_step, tokenizer
-from shared import versions, with_lora
+from shared import versions, wait_for_turn, with_lora
 
 
 def train(torch, options):
@@ -33,6 +33,7 @@ def train(torch, options):
     for step in range(options.warm + options.steps):
         if options.compile and step == options.warm:
             reset_peak()
+        wait_for_turn(options, step)
         ids = torch.randint(0, vocab, (options.batch_size, options.length))
         began = time.perf_counter()
         logits = model(ids).logits[:, :-1]
@@ -51,7 +52,8 @@ def generate(torch, options):
     reset_peak()
     ids = torch.randint(17, model.config.vocab_size, (1, options.prompt_length))
     seconds = []
-    for _ in range(options.warm + options.steps):
+    for step in range(options.warm + options.steps):
+        wait_for_turn(options, step)
         began = time.perf_counter()
         out = model.generate(
             ids, attention_mask=torch.ones_like(ids), do_sample=False,

@@ -19,7 +19,15 @@ def arguments(description):
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--attention", choices=["eager", "sdpa"], default="sdpa")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--paced", action="store_true", help="before each step that counts, print a line and wait for one")
     return parser
+
+
+def wait_for_turn(options, step):
+    """Where steps are paced and this one counts: says that it can begin, and waits for a line."""
+    if options.paced and step >= options.warm:
+        print(json.dumps({"event": "ready"}), flush=True)
+        sys.stdin.readline()
 
 
 def base_model(options):

@@ -1,8 +1,8 @@
 //! `cargo xtask bench`: speed and memory of training and generation, beside transformers + PEFT, TRL and llama.cpp;
 //! with `--growth` how attune's cost grows; with `--web` in the page, beside jax-js and TensorFlow.js.
 //!
-//! Each measurement is a process of its own, so that peak memory is its own; the sides take turns, so that a machine
-//! that slows down slows all, and a ratio is of one turn.
+//! Each side is a process of its own, so that peak memory is its own; the sides take turns, step by step where they time
+//! steps, so that a machine that slows down slows all, and a ratio is of one turn.
 
 mod cases;
 mod figures;
@@ -11,10 +11,11 @@ mod law;
 mod page;
 mod plot;
 mod side;
+mod turns;
 
 use crate::{bench_web, demo, instructions, setup};
 use anyhow::{Context, Result, ensure};
-use cases::{Case, Role, cases};
+use cases::{Case, Kind, Role, Side, cases};
 use figures::Compared;
 pub use figures::median;
 use serde_json::{Value, json};
@@ -27,7 +28,7 @@ pub struct Args {
     /// Backend to build and measure: cpu, vulkan, metal, cuda, webgpu.
     #[arg(long, value_name = "NAME", default_value = "cpu")]
     device: String,
-    /// Processes of each side and case.
+    /// Turns of each side: processes, or so many times the steps of a case.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
     /// Threads of every side; all cores when absent.
@@ -120,37 +121,51 @@ fn compare(args: &Args, bench: &Bench, mut figures: Value) -> Result<()> {
     Ok(())
 }
 
-/// All sides of a case, in turn; every other round in the opposite order, so that none always comes after the same.
+/// All sides of a case, in turns.
 fn measure(bench: &Bench, case: Case, rounds: u32) -> Result<Compared> {
     let Case { name, kind, targets, ours, others } = case;
-    let mut sides = vec![(ours, Vec::new())];
+    let mut sides = vec![ours];
     for side in others {
         match bench.lacks(&side) {
             Some(lack) => println!("{name}: {} is left out: {lack}", side.name),
-            None => sides.push((side, Vec::<Sample>::new())),
+            None => sides.push(side),
         }
     }
+    let samples = match kind {
+        Kind::Steps(steps) => turns::take(bench, &sides, steps * rounds),
+        Kind::FirstStep | Kind::WholeRun => in_rounds(bench, kind, &sides, rounds),
+    };
+    let mut measured = Vec::new();
+    for (side, samples) in sides.into_iter().zip(samples) {
+        match samples {
+            Ok(samples) => measured.push((side, samples)),
+            Err(error) if side.role == Role::Further => {
+                println!("{name}: {} is left out: {error:#}", side.name);
+            }
+            Err(error) => return Err(error.context(format!("{name}, {}", side.name))),
+        }
+    }
+    Ok(Compared::new(name, kind, targets, measured))
+}
+
+/// A process of each side a round; every other round in the opposite order, so that none always comes after the same.
+fn in_rounds(bench: &Bench, kind: Kind, sides: &[Side], rounds: u32) -> Vec<Result<Vec<Sample>>> {
+    let mut samples: Vec<Result<Vec<Sample>>> = sides.iter().map(|_| Ok(Vec::new())).collect();
     for round in 0..rounds {
         let mut order: Vec<usize> = (0..sides.len()).collect();
         if round % 2 == 1 {
             order.reverse();
         }
-        let mut failed = Vec::new();
         for at in order {
-            let (side, samples) = &mut sides[at];
-            match bench.measure(kind, side) {
-                Ok(sample) => samples.push(sample),
-                Err(error) if side.role == Role::Further => {
-                    println!("{name}: {} is left out: {error:#}", side.name);
-                    failed.push(at);
+            if let Ok(so_far) = &mut samples[at] {
+                match bench.watched(kind, &sides[at]) {
+                    Ok(sample) => so_far.push(sample),
+                    Err(error) => samples[at] = Err(error),
                 }
-                Err(error) => return Err(error.context(format!("{name}, {}", side.name))),
             }
         }
-        failed.sort_unstable();
-        failed.into_iter().rev().for_each(|at| drop(sides.remove(at)));
     }
-    Ok(Compared::new(name, kind, targets, sides))
+    samples
 }
 
 /// What was measured on what; and that it is not to be relied on, where the machine had other work.

@@ -57,6 +57,8 @@ pub fn figures(rounds: u32) -> Result<Value> {
             command.arg(script("bench_node.mjs")).env("ATTUNE_SIDE", key).env("ATTUNE_DIST", browser.page());
             command.env("ATTUNE_WEBGPU", &dawn).env("ATTUNE_JAX", &jax);
             if let Some(driver) = software_driver(&browser) {
+                // The browser brings Vulkan's loader along, too.
+                command.env("LD_LIBRARY_PATH", driver.parent().unwrap_or(&driver));
                 command.env("VK_ICD_FILENAMES", driver);
             }
             side.rounds.push(last_object(step(&mut command, &model, GPU_STEPS))?);

@@ -3,6 +3,8 @@
 
 /// Text in the arguments that stands for what only the run knows: see `side::Bench::arguments`.
 const MODEL: &str = "{model}";
+/// As [`MODEL`]: steps that count.
+const STEPS: &str = "{steps}";
 
 /// One comparison.
 pub struct Case {
@@ -30,11 +32,11 @@ impl Targets {
     }
 }
 
-/// How a process is measured.
+/// How a side is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// It times its own steps and prints tokens a second of each.
-    Steps,
+    /// It times its own steps and prints tokens a second of each; the sides take turns, so many steps each a round.
+    Steps(u32),
     /// From its start to the line that tells of its first optimizer step.
     FirstStep,
     /// From its start to its end; it tells of every optimizer step.
@@ -88,7 +90,7 @@ pub fn cases(full: bool) -> Vec<Case> {
 fn training(name: &str, batch: u32, seq: u32, warmup: u32, steps: u32, full: bool) -> Case {
     let peft = |name: &str, role, attention: &str, more: &str| {
         let args = format!(
-            "--attention {attention} train --batch-size {batch} --length {seq} --warm {warmup} --steps {steps}{more}"
+            "--attention {attention} train --batch-size {batch} --length {seq} --warm {warmup} --steps {STEPS}{more}"
         );
         script(name, role, "bench_peft.py", &args)
     };
@@ -98,13 +100,13 @@ fn training(name: &str, batch: u32, seq: u32, warmup: u32, steps: u32, full: boo
         others.push(peft("PEFT, torch.compile", Role::Further, "sdpa", " --compile"));
     }
     let targets = Targets { speed: Some(1.5), memory: Some(0.4) };
-    let ours = steps_of_attune(batch, seq, warmup, steps);
-    Case { name: name.into(), kind: Kind::Steps, targets, ours, others }
+    let ours = steps_of_attune(batch, seq, warmup);
+    Case { name: name.into(), kind: Kind::Steps(steps), targets, ours, others }
 }
 
-fn steps_of_attune(batch: u32, seq: u32, warmup: u32, steps: u32) -> Side {
+fn steps_of_attune(batch: u32, seq: u32, warmup: u32) -> Side {
     attune(&format!(
-        "bench-step --model {MODEL} --batch {batch} --seq {seq} --warmup {warmup} --steps {steps} --rank 8"
+        "bench-step --model {MODEL} --batch {batch} --seq {seq} --warmup {warmup} --steps {STEPS} --rank 8"
     ))
 }
 
@@ -132,12 +134,12 @@ fn packing() -> Case {
 
 /// What a checkpointed step costs and spares: attune against attune.
 fn checkpointing() -> Case {
-    let plain = steps_of_attune(4, 512, 1, 2);
-    let mut checkpointed = steps_of_attune(4, 512, 1, 2);
+    let plain = steps_of_attune(4, 512, 1);
+    let mut checkpointed = steps_of_attune(4, 512, 1);
     checkpointed.args.push("--gradient-checkpointing".into());
     Case {
         name: "checkpointing 4x512".into(),
-        kind: Kind::Steps,
+        kind: Kind::Steps(2),
         targets: Targets::default(),
         ours: checkpointed,
         others: vec![attune_named("attune without", plain)],
@@ -147,14 +149,14 @@ fn checkpointing() -> Case {
 /// Four bits and checkpointing, as QLoRA is used, beside LoRA in f32; the step with four bits alone is shown too.
 fn qlora() -> Case {
     let with = |more: &str| {
-        let mut side = steps_of_attune(4, 512, 1, 2);
+        let mut side = steps_of_attune(4, 512, 1);
         side.args.extend(words(more));
         side
     };
     let four = Side { role: Role::Further, ..attune_named("attune, q4 alone", with("--weights q4")) };
     Case {
         name: "QLoRA 4x512".into(),
-        kind: Kind::Steps,
+        kind: Kind::Steps(2),
         targets: Targets { speed: None, memory: Some(0.35) },
         ours: with("--weights q4 --gradient-checkpointing"),
         others: vec![attune_named("attune, LoRA in f32", with("--weights f32")), four],
@@ -176,17 +178,17 @@ fn cold_start() -> Case {
 }
 
 fn generation() -> Case {
-    let args = "--prompt-length 32 --n-tokens 64 --warm 1 --steps 2";
+    let args = &format!("--prompt-length 32 --n-tokens 64 --warm 1 --steps {STEPS}");
     let transformers = |name: &str, attention: &str| {
         script(name, Role::Rival, "bench_peft.py", &format!("--attention {attention} generate {args}"))
     };
     let llama = script("llama.cpp, Q4_1", Role::Further, "bench_llama.py", args);
     Case {
         name: "generate".into(),
-        kind: Kind::Steps,
+        kind: Kind::Steps(2),
         targets: Targets { speed: Some(2.0), memory: None },
         ours: attune(&format!(
-            "bench-generate --model {MODEL} --prompt-tokens 32 --new-tokens 64 --warmup 1 --steps 2"
+            "bench-generate --model {MODEL} --prompt-tokens 32 --new-tokens 64 --warmup 1 --steps {STEPS}"
         )),
         others: vec![
             transformers("transformers, sdpa", "sdpa"),

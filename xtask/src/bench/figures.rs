@@ -42,7 +42,7 @@ pub fn median(values: &[f64]) -> f64 {
     }
 }
 
-/// A ratio of each round, ours over theirs, and their spread: what slowed one round down slowed both of its sides.
+/// A ratio of each turn, ours over theirs, and their spread: what slowed one turn down slowed both of its sides.
 /// `None` where a side lacks the figure.
 pub fn ratios(ours: &[Option<f64>], theirs: &[Option<f64>]) -> Option<Spread> {
     let pairs = ours.iter().zip(theirs).map(|(ours, theirs)| Some(ours.as_ref()? / theirs.as_ref()?));
@@ -94,7 +94,7 @@ impl Compared {
         }
         // Of steps as they are printed, or the side that counts would seem the slower one.
         let speed_of = |at: &usize| match kind {
-            Kind::Steps => median(&rates(&rivals[*at].samples)),
+            Kind::Steps(_) => median(&rates(&rivals[*at].samples)),
             Kind::FirstStep | Kind::WholeRun => median(&speeds(&rivals[*at].samples)),
         };
         let rival = (0..rivals.len()).filter(|&at| roles[at] == Role::Rival);
@@ -156,7 +156,7 @@ impl Compared {
 
     fn measure(&self) -> &'static str {
         match self.kind {
-            Kind::Steps => "tokens a second of each step",
+            Kind::Steps(_) => "tokens a second of each step",
             Kind::FirstStep => "seconds from the command to its first optimizer step",
             Kind::WholeRun => "seconds from the command to its end",
         }
@@ -164,7 +164,7 @@ impl Compared {
 
     fn speed_text(&self, samples: &[Sample]) -> String {
         let (values, unit) = match self.kind {
-            Kind::Steps => (rates(samples), "tokens/s"),
+            Kind::Steps(_) => (rates(samples), "tokens/s"),
             Kind::FirstStep | Kind::WholeRun => {
                 (samples.iter().filter_map(|sample| sample.secs).collect(), "s")
             }

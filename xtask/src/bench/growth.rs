@@ -1,7 +1,7 @@
 //! `cargo xtask bench --growth`: time and memory of a LoRA step as rows get longer, batches larger, ranks higher, beside
 //! what counting operations and tensors foretells.
 
-use super::cases::{Kind, attune};
+use super::cases::attune;
 use super::figures::{Spread, median, rounded};
 use super::law::{Law, growth};
 use super::side::{Bench, Sample};
@@ -98,7 +98,7 @@ pub fn measure(bench: &Bench, rounds: u32) -> Result<Vec<Grown>> {
             let side = attune(&format!(
                 "bench-step --model {{model}} --batch {batch} --seq {seq} --rank {rank} --warmup 1 --steps {steps}"
             ));
-            samples[at].push(bench.measure(Kind::Steps, &side)?);
+            samples[at].push(bench.timed(&side)?);
         }
     }
     let mut samples = samples.into_iter();

@@ -116,20 +116,22 @@ impl Bench {
         output.ok().and_then(|output| serde_json::from_slice(&output.stdout).ok()).unwrap_or_default()
     }
 
-    /// Runs a side once.
-    pub fn measure(&self, kind: Kind, side: &Side) -> Result<Sample> {
+    /// Runs a side that times its own steps, alone.
+    pub fn timed(&self, side: &Side) -> Result<Sample> {
+        timed_itself(&demo::last_object(&mut self.command(side, None)?)?)
+    }
+
+    /// Runs a side once, timed from outside.
+    pub fn watched(&self, kind: Kind, side: &Side) -> Result<Sample> {
         let out = self.out();
         if out.exists() {
             fs::remove_dir_all(&out).with_context(|| format!("could not remove {}", out.display()))?;
         }
-        let mut command = self.command(side)?;
-        match kind {
-            Kind::Steps => timed_itself(&demo::last_object(&mut command)?),
-            Kind::FirstStep | Kind::WholeRun => watched(kind, &mut command),
-        }
+        watched(kind, &mut self.command(side, None)?)
     }
 
-    fn command(&self, side: &Side) -> Result<Command> {
+    /// The process of a side; with so many turns, it waits to be told before each.
+    pub fn command(&self, side: &Side, n_turns: Option<u32>) -> Result<Command> {
         let mut command = match side.program {
             Program::Attune => Command::new(&self.attune),
             Program::Script(file) => {
@@ -138,19 +140,28 @@ impl Bench {
                 command
             }
         };
-        command.args(side.args.iter().map(|text| self.filled_in(text)));
+        let paced = n_turns.map(|_| "--paced");
+        // A script's subcommands come after what all of them have; attune's flags after the subcommand.
+        if side.program != Program::Attune {
+            command.args(paced);
+        }
+        command.args(side.args.iter().map(|text| self.filled_in(text, n_turns.unwrap_or(1))));
+        if side.program == Program::Attune {
+            command.args(paced);
+        }
         let threads = self.threads.to_string();
         command.env("RAYON_NUM_THREADS", &threads).env("OMP_NUM_THREADS", threads);
         Ok(command)
     }
 
     /// An argument with what only the run knows.
-    fn filled_in(&self, text: &str) -> String {
+    fn filled_in(&self, text: &str, steps: u32) -> String {
         let path = |path: PathBuf| path.to_string_lossy().into_owned();
         match text {
             "{model}" => self.model.clone(),
             "{alias}" => demo::MODEL.into(),
             "{device}" => self.device.clone(),
+            "{steps}" => steps.to_string(),
             "{threads}" => self.threads.to_string(),
             "{first}" => path(self.rows("first")),
             "{packed}" => path(self.rows("packed")),
@@ -161,7 +172,7 @@ impl Bench {
 }
 
 /// The figures of a process that times its own steps.
-fn timed_itself(object: &Value) -> Result<Sample> {
+pub fn timed_itself(object: &Value) -> Result<Sample> {
     let steps = object["tokens_per_sec"].as_array().context("no list `tokens_per_sec`")?;
     let tokens_per_sec: Vec<f64> = steps.iter().filter_map(Value::as_f64).collect();
     ensure!(!tokens_per_sec.is_empty(), "no step was measured");
