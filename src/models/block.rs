@@ -17,18 +17,41 @@ pub struct View {
     pub mask: Mask,
 }
 
-/// Keys and values of the tokens seen so far, `[batch, kv_heads, tokens, head_dim]` each.
+/// Keys and values of the tokens seen so far, `[batch, kv_heads, tokens, head_dim]` each, with room for more behind them.
 #[derive(Clone, Default)]
-pub struct LayerCache(Option<[Tensor<4>; 2]>);
+pub struct LayerCache {
+    room: Option<[Tensor<4>; 2]>,
+    n_tokens: usize,
+}
 
 impl LayerCache {
+    /// Keys and values of all tokens, the new ones last.
     fn extend(&mut self, k: Tensor<4>, v: Tensor<4>) -> [Tensor<4>; 2] {
-        let all = match self.0.take() {
-            Some([past_k, past_v]) => [Tensor::cat(vec![past_k, k], 2), Tensor::cat(vec![past_v, v], 2)],
-            None => [k, v],
-        };
-        self.0.insert(all).clone()
+        let start = self.n_tokens;
+        self.n_tokens += k.dims()[2];
+        let (past_k, past_v) = self.room.take().map_or((None, None), |[k, v]| (Some(k), Some(v)));
+        let room = self.room.insert([written(past_k, k, start), written(past_v, v, start)]);
+        room.each_ref().map(|room| room.clone().narrow(2, 0, self.n_tokens))
     }
+}
+
+/// Tokens by which a cache's room grows, at least.
+const ROOM_STEP: usize = 64;
+
+/// The room with more tokens written from `start` on; it grows where it is full.
+fn written(room: Option<Tensor<4>>, new: Tensor<4>, start: usize) -> Tensor<4> {
+    let [batch, heads, n_new, d] = new.dims();
+    let end = start + n_new;
+    let capacity = room.as_ref().map_or(0, |room| room.dims()[2]);
+    // Half as much again: to copy all tokens for each new one would take as long as to attend to them.
+    let grown = (end + end / 2).next_multiple_of(ROOM_STEP);
+    let more = |n: usize| Tensor::zeros([batch, heads, n, d], &new.device());
+    let room = match room {
+        Some(room) if end <= capacity => room,
+        Some(room) => Tensor::cat(vec![room, more(grown - capacity)], 2),
+        None => more(grown),
+    };
+    room.slice_assign([0..batch, 0..heads, start..end, 0..d], new)
 }
 
 /// The projections into queries, keys and values.

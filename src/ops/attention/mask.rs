@@ -7,9 +7,6 @@ use std::sync::Arc;
 /// What a token must not see, in a form that stays finite in f32 softmax.
 const BLOCKED: f32 = -1e30;
 
-/// Queries below which attention's steps one by one are faster on the CPU: a vector would hold few of them.
-const FEW: usize = 8;
-
 /// Who sees whom in a batch, in the form that the device's attention reads.
 #[derive(Clone, Debug)]
 pub struct Mask {
@@ -57,7 +54,7 @@ impl Mask {
     fn new(dims: [usize; 3], device: &Device, sees: impl Fn(usize, usize, usize) -> bool) -> Self {
         let [batch, queries, keys] = dims;
         let rows = || (0..batch).flat_map(|b| (0..queries).map(move |q| (b, q)));
-        if crate::ops::is_cpu(device) && queries >= FEW {
+        if crate::ops::is_cpu(device) {
             let ranges = rows().map(|(b, q)| {
                 let start = (0..keys).find(|&k| sees(b, q, k))?;
                 let end = (start..keys).find(|&k| !sees(b, q, k)).unwrap_or(keys);

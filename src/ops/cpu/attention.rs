@@ -4,6 +4,7 @@
 //! down whole vectors of queries. Keys that no query of a panel sees are not visited, so a causal mask halves the work.
 #![expect(unsafe_code, reason = "tiles are read and written through pointers")]
 
+mod few;
 mod panel;
 
 use super::gemm::kernel::{Place, panel_width};
@@ -11,10 +12,14 @@ use super::gemm::turn;
 use super::math::exp;
 use super::{Out, rows, tasks};
 use burn::backend::flex::FlexTensor;
+use few::{FEW, Few};
 use panel::{MOST_WIDTH, Multiplied, Panel, multiply, scores, turned_panel};
 use pulp::{Simd, WithSimd};
 use std::cell::RefCell;
 use std::ops::Range;
+
+/// Multiply-adds below which handing heads to other cores costs more than it saves.
+const MIN_SHARED: usize = 1 << 16;
 
 /// The dimensions of an attention.
 #[derive(Clone, Copy, Debug)]
@@ -131,14 +136,20 @@ pub(in crate::ops) fn forward(
     let mut y = vec![0.0; n_heads * shape.queries * shape.d];
     let mut log_sum = vec![0.0; n_heads * shape.queries];
     let (y_out, log_out) = (Out::of(&mut y), Out::of(&mut log_sum));
-    tasks::for_each_task(tasks::n_cores(), n_heads, |index| {
+    let is_short = n_heads * shape.queries * shape.keys * shape.d < MIN_SHARED;
+    tasks::for_each_task(if is_short { 1 } else { tasks::n_cores() }, n_heads, |index| {
         let head = Head::of(shape, inputs, seen, scale, index);
         let (start, step) = Head::place_of(shape, index);
         SCRATCH.with_borrow_mut(|scratch| {
             // SAFETY: the rows of this head are this task's alone.
             let log_sum =
                 unsafe { std::slice::from_raw_parts_mut(log_out.at(index * shape.queries), shape.queries) };
-            pulp::Arch::new().dispatch(Forward { head, y: y_out.at(start), step, log_sum, scratch });
+            let y = y_out.at(start);
+            if shape.queries < FEW {
+                pulp::Arch::new().dispatch(Few { head, y, step, log_sum, scratch: &mut scratch.p });
+            } else {
+                pulp::Arch::new().dispatch(Forward { head, y, step, log_sum, scratch });
+            }
         });
     });
     (y, log_sum)
