@@ -4,6 +4,7 @@ use super::GenerateConfig;
 use crate::{Error, Result};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use std::cmp::Ordering;
 
 /// Draws tokens and remembers them for the repetition penalty.
 pub struct Sampler<'c> {
@@ -50,41 +51,82 @@ impl<'c> Sampler<'c> {
 
     fn draw(&mut self, logits: &[f32]) -> u32 {
         let config = self.config;
-        let mut ranked: Vec<(u32, f64)> = logits
-            .iter()
-            .enumerate()
-            .map(|(id, &l)| (id as u32, f64::from(l) / config.temperature))
-            .collect();
-        ranked.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-        if config.top_k > 0 {
-            ranked.truncate(config.top_k);
-        }
-        let best = ranked.first().map_or(0.0, |r| r.1);
-        for (_, weight) in &mut ranked {
-            *weight = (*weight - best).exp();
-        }
-        if config.top_p < 1.0 {
-            let limit = config.top_p * ranked.iter().map(|r| r.1).sum::<f64>();
-            let mut sum = 0.0;
-            // A token stays when those before it have not reached the sum yet.
-            let reached = |weight: f64| {
-                let before: f64 = sum;
-                sum += weight;
-                before >= limit
-            };
-            let keep = ranked.iter().map(|r| r.1).map(reached).take_while(|reached| !reached).count();
-            ranked.truncate(keep.max(1));
-        }
-        // The likeliest token has weight 1, so relative and absolute thresholds are the same.
-        ranked.retain(|r| r.1 >= config.min_p);
-        let mut left = self.rng.random::<f64>() * ranked.iter().map(|r| r.1).sum::<f64>();
-        for (id, weight) in &ranked {
-            left -= weight;
-            if left <= 0.0 {
-                return *id;
+        let warm = |(id, &l): (usize, &f32)| (id as u32, f64::from(l) / config.temperature);
+        let mut ranked = Ranked::of(logits.iter().enumerate().map(warm).collect(), config.top_k);
+        let total = ranked.weigh();
+        let (mut n_kept, mut left) = (ranked.tokens.len(), total);
+        if config.top_p < 1.0 || config.min_p > 0.0 {
+            (n_kept, left) = (0, 0.0);
+            // A token stays when those before it have not reached the sum yet. The likeliest has weight 1, so relative
+            // and absolute thresholds are the same.
+            while n_kept < ranked.tokens.len() && (n_kept == 0 || left < config.top_p * total) {
+                let (_, weight) = ranked.at(n_kept);
+                if weight < config.min_p {
+                    break;
+                }
+                (n_kept, left) = (n_kept + 1, left + weight);
             }
         }
-        ranked.last().map_or(0, |r| r.0)
+        left *= self.rng.random::<f64>();
+        for rank in 0..n_kept {
+            let (id, weight) = ranked.at(rank);
+            left -= weight;
+            if left <= 0.0 {
+                return id;
+            }
+        }
+        n_kept.checked_sub(1).map_or(0, |last| ranked.at(last).0)
+    }
+}
+
+/// Tokens by their logits, the likeliest first, put in order as far as they are asked for: it is the first few.
+struct Ranked {
+    tokens: Vec<(u32, f64)>,
+    n_sorted: usize,
+}
+
+impl Ranked {
+    /// Tokens put in order at once, at first.
+    const FIRST: usize = 64;
+
+    /// The `top_k` likeliest; all where it is 0.
+    fn of(mut tokens: Vec<(u32, f64)>, top_k: usize) -> Self {
+        if (1..tokens.len()).contains(&top_k) {
+            tokens.select_nth_unstable_by(top_k - 1, Self::order);
+            tokens.truncate(top_k);
+        }
+        Self { tokens, n_sorted: 0 }
+    }
+
+    /// Of equals, the first comes first.
+    fn order(a: &(u32, f64), b: &(u32, f64)) -> Ordering {
+        b.1.total_cmp(&a.1).then(a.0.cmp(&b.0))
+    }
+
+    /// Logits become weights, the likeliest token's 1; their sum.
+    fn weigh(&mut self) -> f64 {
+        let best = self.tokens.iter().map(|token| token.1).fold(f64::NEG_INFINITY, f64::max);
+        let mut total = 0.0;
+        for (_, weight) in &mut self.tokens {
+            *weight = (*weight - best).exp();
+            total += *weight;
+        }
+        total
+    }
+
+    /// The token of a rank.
+    fn at(&mut self, rank: usize) -> (u32, f64) {
+        if rank >= self.n_sorted {
+            let end = (4 * rank).max(Self::FIRST).min(self.tokens.len());
+            let rest = &mut self.tokens[self.n_sorted..];
+            let n = end - self.n_sorted;
+            if n < rest.len() {
+                rest.select_nth_unstable_by(n - 1, Self::order);
+            }
+            rest[..n].sort_unstable_by(Self::order);
+            self.n_sorted = end;
+        }
+        self.tokens[rank]
     }
 }
 
@@ -115,6 +157,22 @@ mod tests {
         assert_eq!(drawn(GenerateConfig { top_p: 0.7, ..warm() }, &logits), [0, 1]);
         assert_eq!(drawn(GenerateConfig { top_p: 0.01, ..warm() }, &logits), [0]);
         assert_eq!(drawn(GenerateConfig { min_p: 0.25, ..warm() }, &logits), [0, 1, 2]);
+    }
+
+    #[test]
+    fn tokens_come_in_order_however_many_are_asked_for() {
+        let logit = |id: u32| f64::from(id.wrapping_mul(2_654_435_761) >> 20);
+        let tokens = || (0..3000).map(|id| (id, logit(id))).collect::<Vec<_>>();
+        let mut sorted = tokens();
+        sorted.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        for top_k in [0, 1, 70, 3000, 5000] {
+            let mut ranked = Ranked::of(tokens(), top_k);
+            let n = if top_k == 0 { 3000 } else { top_k.min(3000) };
+            let found: Vec<_> = (0..ranked.tokens.len()).map(|rank| ranked.at(rank)).collect();
+            assert_eq!(found, sorted[..n]);
+            let mut ranked = Ranked::of(tokens(), top_k);
+            assert_eq!(ranked.at(n - 1), sorted[n - 1]);
+        }
     }
 
     #[test]

@@ -53,10 +53,14 @@ fn fold(len: usize, start: f32, step: impl Fn(f32, usize) -> f32, merge: impl Fn
         }
         base += LANES;
     }
-    for i in whole..len {
-        lanes[0] = step(lanes[0], i);
+    // One after the other, each of 32 would wait for the one before.
+    let mut width = if whole > 0 { LANES / 2 } else { 0 };
+    while width > 0 {
+        let (left, right) = lanes.split_at_mut(width);
+        left.iter_mut().zip(right).for_each(|(left, right)| *left = merge(*left, *right));
+        width /= 2;
     }
-    lanes.into_iter().reduce(merge).unwrap_or(start)
+    (whole..len).fold(lanes[0], step)
 }
 
 /// Σ a·b

@@ -1,4 +1,11 @@
 //! Values of a packed matrix, as products and tables read them.
+#![cfg_attr(
+    target_arch = "x86_64",
+    expect(unsafe_code, reason = "instructions that the processor is asked for")
+)]
+
+#[cfg(target_arch = "x86_64")]
+mod wide;
 
 use super::rows;
 use crate::store::Form;
@@ -165,6 +172,9 @@ impl<'a> PackedMatrix<'a> {
                 let rest: f32 = rest.iter().zip(x_rest).map(|(&half, &x)| value(half) * x).sum();
                 lanes.iter().sum::<f32>() + rest
             }
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the processor has what it takes.
+            Form::Four if wide::is_there() => unsafe { wide::dot(self.fours(row, 0), x) },
             Form::Four => {
                 let (xs, _) = x.as_chunks::<32>();
                 let (mut lanes, mut low) = ([0.0f32; 16], 0.0);

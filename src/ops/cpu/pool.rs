@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 /// How long a thread without work stays awake.
 const AWAKE: Duration = Duration::from_micros(200);
-/// Looks between two glances at the clock.
+/// Looks before others may have the core, and between two glances at the clock.
 const LOOKS: u32 = 64;
 
 /// Threads that work side by side, the one that asks included: what `RAYON_NUM_THREADS` says, or as many as there are
@@ -120,7 +120,7 @@ impl Pool {
         let mut looks = 0u32;
         while self.state.load(Ordering::Acquire) & HELPERS > 0 {
             looks += 1;
-            if looks.is_multiple_of(LOOKS * LOOKS) { thread::yield_now() } else { spin_loop() }
+            if looks.is_multiple_of(LOOKS) { thread::yield_now() } else { spin_loop() }
         }
         let has_panicked = self.has_panicked.swap(false, Ordering::Relaxed);
         self.is_taken.store(false, Ordering::Release);
@@ -174,6 +174,7 @@ impl Pool {
                 }
                 spin_loop();
             }
+            thread::yield_now();
             if since.get_or_insert_with(Instant::now).elapsed() > AWAKE {
                 // Who opens the pool after this wakes the helper; work that was there before is seen above.
                 if helper.sleeps.swap(true, Ordering::SeqCst) {
