@@ -148,15 +148,17 @@ fn measure(bench: &Bench, case: Case, rounds: u32) -> Result<Compared> {
     Ok(Compared::new(name, kind, targets, measured))
 }
 
-/// A process of each side a round; every other round in the opposite order, so that none always comes after the same.
+/// The places of a turn, one after the other; every other turn in the opposite order, so that none always comes after the
+/// same.
+fn order(n: usize, turn: u32) -> Vec<usize> {
+    if turn.is_multiple_of(2) { (0..n).collect() } else { (0..n).rev().collect() }
+}
+
+/// A process of each side a round.
 fn in_rounds(bench: &Bench, kind: Kind, sides: &[Side], rounds: u32) -> Vec<Result<Vec<Sample>>> {
     let mut samples: Vec<Result<Vec<Sample>>> = sides.iter().map(|_| Ok(Vec::new())).collect();
     for round in 0..rounds {
-        let mut order: Vec<usize> = (0..sides.len()).collect();
-        if round % 2 == 1 {
-            order.reverse();
-        }
-        for at in order {
+        for at in order(sides.len(), round) {
             if let Ok(so_far) = &mut samples[at] {
                 match bench.watched(kind, &sides[at]) {
                     Ok(sample) => so_far.push(sample),

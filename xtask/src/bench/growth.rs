@@ -4,6 +4,7 @@
 use super::cases::attune;
 use super::figures::{Spread, median, rounded};
 use super::law::{Law, growth};
+use super::order;
 use super::side::{Bench, Sample};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -88,11 +89,7 @@ pub fn measure(bench: &Bench, rounds: u32) -> Result<Vec<Grown>> {
         .collect();
     let mut samples: Vec<Vec<Sample>> = places.iter().map(|_| Vec::new()).collect();
     for round in 0..rounds {
-        let mut order: Vec<usize> = (0..places.len()).collect();
-        if round % 2 == 1 {
-            order.reverse();
-        }
-        for at in order {
+        for at in order(places.len(), round) {
             let (sweep, point) = places[at];
             let Point { batch, seq, rank, steps, .. } = sweeps[sweep].points[point];
             let side = attune(&format!(

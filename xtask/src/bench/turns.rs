@@ -4,6 +4,7 @@
 //! model and computes nothing.
 
 use super::cases::Side;
+use super::order;
 use super::side::{Bench, Sample, timed_itself};
 use crate::demo::typed;
 use anyhow::{Context, Result, bail, ensure};
@@ -20,12 +21,7 @@ const PAUSE: Duration = Duration::from_millis(300);
 pub fn take(bench: &Bench, sides: &[Side], n_turns: u32) -> Vec<Result<Vec<Sample>>> {
     let mut paced: Vec<Result<Paced>> = sides.iter().map(|side| Paced::start(bench, side, n_turns)).collect();
     for turn in 0..n_turns {
-        let mut order: Vec<usize> = (0..paced.len()).collect();
-        // So that none always comes after the same.
-        if turn % 2 == 1 {
-            order.reverse();
-        }
-        for at in order {
+        for at in order(paced.len(), turn) {
             if let Ok(process) = &mut paced[at] {
                 thread::sleep(PAUSE);
                 if let Err(error) = process.step() {
