@@ -47,6 +47,7 @@ const SUBCOMMANDS: &[Subcommand] = &[
 /// Runs the command line. Exit code 0: done; 1: failed; 2: wrong usage or bad input.
 pub fn run() -> ExitCode {
     caught::install_hook();
+    attune::native::keep_freed_memory();
     attune::native::share_this_thread();
     match caught::caught(dispatch) {
         Ok(()) => ExitCode::SUCCESS,

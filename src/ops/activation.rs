@@ -123,10 +123,9 @@ impl GatedKernel for Flex {
     fn forward(gate: FloatTensor<Self>, up: FloatTensor<Self>, activation: Activation) -> FloatTensor<Self> {
         let (gate, up) = (dense(gate), dense(up));
         let (gs, us) = (values(&gate), values(&up));
-        let mut y = vec![0.0; gs.len()];
         let block = block(gs.len());
-        rows::for_each(
-            &mut y,
+        let y = rows::make(
+            gs.len(),
             block,
             #[inline(always)]
             |i, y| {
@@ -147,12 +146,9 @@ impl GatedKernel for Flex {
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let (gate, up, grad) = (dense(gate), dense(up), dense(grad));
         let (gs, us, ds) = (values(&gate), values(&up), values(&grad));
-        let (mut d_gate, mut d_up) = (vec![0.0; gs.len()], vec![0.0; gs.len()]);
         let block = block(gs.len());
-        rows::for_each_pair(
-            &mut d_gate,
-            block,
-            &mut d_up,
+        let [d_gate, d_up] = rows::make_pair(
+            gs.len(),
             block,
             #[inline(always)]
             |i, d_gate, d_up| {

@@ -114,9 +114,8 @@ impl RmsNormKernel for Flex {
         let (x, weight) = (dense(x), dense(weight));
         let d = last_dim(&x);
         let (xs, ws) = (values(&x), values(&weight));
-        let mut y = vec![0.0; xs.len()];
-        rows::for_each(
-            &mut y,
+        let y = rows::make(
+            xs.len(),
             d,
             #[inline(always)]
             |i, y| {
@@ -140,9 +139,8 @@ impl RmsNormKernel for Flex {
         let (x, weight, grad) = (dense(x), dense(weight), dense(grad));
         let d = last_dim(&x);
         let (xs, ws, gs) = (values(&x), values(&weight), values(&grad));
-        let mut dx = vec![0.0; xs.len()];
-        rows::for_each(
-            &mut dx,
+        let dx = rows::make(
+            xs.len(),
             d,
             #[inline(always)]
             |i, dx| {

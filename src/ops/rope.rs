@@ -105,9 +105,8 @@ impl RotateHalfKernel for Flex {
         let [batch, seq, heads, d] = x.layout().shape().dims();
         let half = last_dim(&cos);
         let (xs, cs, ss) = (values(&x), values(&cos), values(&sin));
-        let mut y = vec![0.0; xs.len()];
-        rows::for_each(
-            &mut y,
+        let y = rows::make(
+            xs.len(),
             d,
             #[inline(always)]
             |row, y| {
@@ -135,9 +134,8 @@ impl RotateHalfKernel for Flex {
         let [batch, heads, seq, d] = grad.layout().shape().dims();
         let half = last_dim(&cos);
         let (gs, cs, ss) = (values(&grad), values(&cos), values(&sin));
-        let mut dx = vec![0.0; gs.len()];
-        rows::for_each(
-            &mut dx,
+        let dx = rows::make(
+            gs.len(),
             d,
             #[inline(always)]
             |row, dx| {

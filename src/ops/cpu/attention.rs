@@ -168,29 +168,37 @@ pub(in crate::ops) fn backward(
 ) -> [Vec<f32>; 3] {
     let Shape { group, queries, keys, d, .. } = shape;
     let n_heads = shape.n_heads();
-    let mut d_q = vec![0.0; n_heads * queries * d];
-    // Each query head has its own; those of a group are added up below.
-    let (mut d_k, mut d_v) = (vec![0.0; n_heads * keys * d], vec![0.0; n_heads * keys * d]);
-    let (q_out, k_out, v_out) = (Out::of(&mut d_q), Out::of(&mut d_k), Out::of(&mut d_v));
+    // Each query head has its own keys' and values'; those of a group are added up below.
+    let lens = [queries * d, keys * d, keys * d];
+    let mut grads = lens.map(|len| Vec::with_capacity(n_heads * len));
+    let outs = grads.each_mut().map(Out::of);
     tasks::for_each_task(tasks::n_cores(), n_heads, |index| {
         let head = Head::of(shape, inputs, seen, scale, index);
         let (start, step) = Head::place_of(shape, index);
         let (y, grad) = (Rows { values: &y[start..], step }, Rows { values: &grad[start..], step });
-        let grads = [q_out.at(index * queries * d), k_out.at(index * keys * d), v_out.at(index * keys * d)];
+        let grads = std::array::from_fn(|i| outs[i].at(index * lens[i]));
+        for (grads, len) in grads.into_iter().zip(lens) {
+            // SAFETY: a head's part of this room is its task's alone.
+            unsafe { grads.write_bytes(0, len) };
+        }
         SCRATCH.with_borrow_mut(|scratch| {
             let log_sum = &log_sum[index * queries..][..queries];
             pulp::Arch::new().dispatch(Backward { head, y, grad, log_sum, grads, scratch });
         });
     });
+    for (grads, len) in grads.iter_mut().zip(lens) {
+        // SAFETY: each head's part was cleared.
+        unsafe { grads.set_len(n_heads * len) };
+    }
+    let [d_q, d_k, d_v] = grads;
     let [d_k, d_v] = [d_k, d_v].map(|parts| if group == 1 { parts } else { sums(&parts, group, keys * d) });
     [d_q, d_k, d_v]
 }
 
 /// Adds up each `n` chunks of `len`.
 fn sums(parts: &[f32], n: usize, len: usize) -> Vec<f32> {
-    let mut sums = vec![0.0; parts.len() / n];
-    rows::for_each(
-        &mut sums,
+    rows::make(
+        parts.len() / n,
         len,
         #[inline(always)]
         |i, sum| {
@@ -198,8 +206,7 @@ fn sums(parts: &[f32], n: usize, len: usize) -> Vec<f32> {
                 sum.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
             }
         },
-    );
-    sums
+    )
 }
 
 /// What a core works in, kept for its next task.

@@ -175,19 +175,39 @@ mod tests {
 
     #[test]
     fn products_are_as_exact_as_sums_in_f32() {
-        let [m, k, n] = [70, 1500, 50];
-        let (a, b) = (noise(m * k, 1), noise(k * n, 2));
-        let out = product(&[Term::new(Matrix::new(&a, [m, k], [k, 1]), Matrix::new(&b, [k, n], [n, 1]))]);
-        let (mut ours, mut plain) = (0.0, 0.0);
-        for (i, &found) in out.iter().enumerate() {
-            let pairs = || (0..k).map(|l| (a[i / n * k + l], b[l * n + i % n]));
-            let exact: f64 = pairs().map(|(x, y)| f64::from(x) * f64::from(y)).sum();
-            let in_f32: f32 = pairs().map(|(x, y)| x * y).sum();
-            ours += (f64::from(found) - exact).powi(2);
-            plain += (f64::from(in_f32) - exact).powi(2);
+        // The significant bits of f16, of which two parts of bf16 are made, and of f32.
+        let rounded = |values: Vec<f32>, n_bits: u32| -> Vec<f32> {
+            values
+                .iter()
+                .map(|value| f32::from_bits(value.to_bits() >> (24 - n_bits) << (24 - n_bits)))
+                .collect()
+        };
+        let k = 1500;
+        for ([m, n], bits) in [
+            ([70, 50], [24, 24]),
+            ([70, 50], [11, 24]),
+            ([70, 50], [24, 11]),
+            ([50, 70], [24, 11]),
+            ([50, 70], [11, 11]),
+        ] {
+            let (a, b) = (rounded(noise(m * k, 1), bits[0]), rounded(noise(k * n, 2), bits[1]));
+            let (lhs, rhs) = (Matrix::new(&a, [m, k], [k, 1]), Matrix::new(&b, [k, n], [n, 1]));
+            let out = product(&[Term::new(lhs, rhs)]);
+            let turned = product(&[Term::new(rhs.turned(), lhs.turned())]);
+            let (mut ours, mut plain) = (0.0, 0.0);
+            for (i, j) in (0..m).flat_map(|i| (0..n).map(move |j| (i, j))) {
+                let pairs = || (0..k).map(|l| (a[i * k + l], b[l * n + j]));
+                let exact: f64 = pairs().map(|(x, y)| f64::from(x) * f64::from(y)).sum();
+                let in_f32: f32 = pairs().map(|(x, y)| x * y).sum();
+                for found in [out[i * n + j], turned[j * m + i]] {
+                    ours += (f64::from(found) - exact).powi(2);
+                    plain += (f64::from(in_f32) - exact).powi(2);
+                }
+            }
+            let (ours, plain) = (ours.sqrt(), plain.sqrt());
+            assert!(ours <= plain, "{bits:?} bits: {ours} beside {plain}");
+            eprintln!("{bits:?} bits: {}", ours / plain);
         }
-        assert!(ours <= plain, "root mean square {} beside {}", ours.sqrt(), plain.sqrt());
-        eprintln!("{}", (ours / plain).sqrt());
     }
 
     #[test]

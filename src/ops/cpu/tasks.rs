@@ -46,6 +46,47 @@ pub(super) fn for_each_chunk_pair(
     });
 }
 
+/// `len` values, made in chunks of `part` by `f(chunk_index, chunk)`, which finds zeros.
+#[inline(always)]
+pub(super) fn make(len: usize, part: usize, f: impl Fn(usize, &mut [f32]) + Sync) -> Vec<f32> {
+    let mut out = Vec::with_capacity(len);
+    let chunks = Chunks { values: Out::of(&mut out), len, part };
+    pool::share_out(chunks.n(), &|i| {
+        vectorised(
+            #[inline(always)]
+            || f(i, chunks.cleared(i)),
+        );
+    });
+    // SAFETY: each chunk was cleared.
+    unsafe { out.set_len(len) };
+    out
+}
+
+/// As [`make`], of two results side by side.
+#[inline(always)]
+pub(super) fn make_pair(
+    [a_len, b_len]: [usize; 2],
+    [a_part, b_part]: [usize; 2],
+    f: impl Fn(usize, &mut [f32], &mut [f32]) + Sync,
+) -> [Vec<f32>; 2] {
+    let (mut a_out, mut b_out) = (Vec::with_capacity(a_len), Vec::with_capacity(b_len));
+    let a = Chunks { values: Out::of(&mut a_out), len: a_len, part: a_part };
+    let b = Chunks { values: Out::of(&mut b_out), len: b_len, part: b_part };
+    assert_eq!(a.n(), b.n(), "both have as many chunks");
+    pool::share_out(a.n(), &|i| {
+        vectorised(
+            #[inline(always)]
+            || f(i, a.cleared(i), b.cleared(i)),
+        );
+    });
+    // SAFETY: each chunk of both was cleared.
+    unsafe {
+        a_out.set_len(a_len);
+        b_out.set_len(b_len);
+    }
+    [a_out, b_out]
+}
+
 /// Parts of a slice, each a task's own.
 struct Chunks {
     values: Out,
@@ -70,6 +111,17 @@ impl Chunks {
         let start = i * self.part;
         // SAFETY: parts lie in the slice and apart from each other.
         unsafe { std::slice::from_raw_parts_mut(self.values.at(start), self.part.min(self.len - start)) }
+    }
+
+    /// A part that nobody has written yet, as zeros: its task clears it, not the one thread that asks for all, and finds
+    /// it in its cache.
+    #[expect(clippy::mut_from_ref, reason = "as of `Out`")]
+    #[inline(always)]
+    fn cleared(&self, i: usize) -> &mut [f32] {
+        let start = i * self.part;
+        // SAFETY: parts lie in the vector's room and apart from each other; the bytes of zeros are a zero's.
+        unsafe { self.values.at(start).write_bytes(0, self.part.min(self.len - start)) };
+        self.at(i)
     }
 }
 

@@ -16,6 +16,24 @@ pub(super) fn for_each_chunk_pair(
     f(0, a, b);
 }
 
+/// `len` values, made by `f(0, values)`, which finds zeros.
+pub(super) fn make(len: usize, _part: usize, f: impl Fn(usize, &mut [f32]) + Sync) -> Vec<f32> {
+    let mut out = vec![0.0; len];
+    f(0, &mut out);
+    out
+}
+
+/// As [`make`], of two results side by side.
+pub(super) fn make_pair(
+    len: [usize; 2],
+    _part: [usize; 2],
+    f: impl Fn(usize, &mut [f32], &mut [f32]) + Sync,
+) -> [Vec<f32>; 2] {
+    let [mut a, mut b] = len.map(|len| vec![0.0; len]);
+    f(0, &mut a, &mut b);
+    [a, b]
+}
+
 /// Calls `f`.
 pub(in crate::ops) fn vectorised(mut f: impl FnMut()) {
     f();

@@ -28,14 +28,12 @@ pub(super) fn product(sides: &[Sides]) -> Option<Vec<f32>> {
     }
     let mut room = Vec::new();
     let columns = Columns::of(rhs, &mut room);
-    let mut out = vec![0.0; m * n];
     let n_tasks = (m * n * k / MIN_TASK).clamp(1, 2 * tasks::n_cores());
     let length = m.div_ceil(n_tasks).next_multiple_of(ROWS);
-    tasks::for_each_chunk(&mut out, length * n, |task, out| {
+    Some(tasks::make(m * n, length * n, |task, out| {
         let rows = |i: usize| lhs.row(task * length + i, 0).map_or(&[][..], |row| &row[..k]);
         pulp::Arch::new().dispatch(Dots { rows, columns, out });
-    });
-    Some(out)
+    }))
 }
 
 /// Columns whose inner indices lie side by side.

@@ -1,15 +1,15 @@
 //! Values of four bits, taken apart by table: a block has 16 different ones, and as many are taken apart; the rest is
 //! one look-up a part for 32 values.
 
-use super::split::{self, has_more};
+use super::parts::{Rest, split};
+use super::split::RunsMut;
 use super::tile::{INNER, PARTS, SIDE, TILE};
 use crate::ops::cpu::packed::{FourBits, PackedMatrix};
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-/// Writes the parts of the blocks that `columns` and some rows of a matrix, as many as `out` has room for, have in
-/// common: whole tiles of columns, each `run_len` values after the one before. Says whether there is more than first
-/// parts.
+/// Writes the parts of what `columns` and at most 32 rows of a matrix have in common: one block of each run, whole tiles of
+/// columns.
 ///
 /// # Safety
 /// The processor has tiles.
@@ -18,10 +18,10 @@ pub(super) unsafe fn split_columns(
     matrix: &PackedMatrix,
     rows: Range<usize>,
     columns: Range<usize>,
-    out: &mut [u16],
-    run_len: usize,
-) -> bool {
-    let mut rest = _mm512_setzero_si512();
+    block: usize,
+    out: &mut RunsMut,
+) {
+    let mut rest = Rest::none();
     for row in 0..SIDE {
         let blocks = |row: usize| {
             let is_there = row < rows.end;
@@ -37,17 +37,17 @@ pub(super) unsafe fn split_columns(
             for (part, both) in both.iter_mut().enumerate() {
                 *both = _mm512_or_si512(_mm512_srli_epi32::<16>(tables[0][part]), tables[1][part]);
             }
-            rest = _mm512_or_si512(rest, _mm512_or_si512(both[1], both[2]));
+            rest.add(both);
             let lower = _mm512_or_si512(_mm512_slli_epi32::<1>(left), _mm512_slli_epi32::<17>(right));
             let upper = _mm512_or_si512(_mm512_srli_epi32::<3>(left), _mm512_slli_epi32::<13>(right));
             let odd = _mm512_set1_epi32(0x0001_0000);
             let place =
                 |places| _mm512_or_si512(_mm512_andnot_si512(_mm512_set1_epi32(0x0001_0001), places), odd);
-            look_up(both, place(lower), row, &mut out[2 * pair * run_len..]);
-            look_up(both, place(upper), row, &mut out[(2 * pair + 1) * run_len..]);
+            look_up(both, place(lower), row, out.block(2 * pair, block));
+            look_up(both, place(upper), row, out.block(2 * pair + 1, block));
         }
     }
-    has_more(rest)
+    out.note(block, &rest);
 }
 
 /// The sixteen values of a block, taken apart, each part in the upper half.
@@ -56,7 +56,7 @@ pub(super) unsafe fn split_columns(
 fn table(block: &FourBits) -> [__m512i; PARTS] {
     let levels = _mm512_setr_ps(0., 1., 2., 3., 4., 5., 6., 7., 8., 9., 10., 11., 12., 13., 14., 15.);
     let multiples = _mm512_mul_ps(levels, _mm512_set1_ps(block.scale));
-    split::split(_mm512_add_ps(multiples, _mm512_set1_ps(block.min)))
+    split(_mm512_add_ps(multiples, _mm512_set1_ps(block.min)))
 }
 
 /// A block's bytes, one a lane.

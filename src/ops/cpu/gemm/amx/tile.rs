@@ -1,6 +1,5 @@
 //! The instructions: a block of a result, its sums in tile registers.
 
-use super::split::Role;
 use std::arch::asm;
 use std::sync::LazyLock;
 
@@ -35,29 +34,64 @@ pub(super) fn is_there() -> bool {
     *IS_THERE
 }
 
-/// All four products of the tiles that are loaded.
-macro_rules! four {
-    () => {
+/// A new pair of rows' tiles, so many bytes from the block's start, and all four products with the columns' that are
+/// there. Each tile is loaded right before its products: the other's are made meanwhile.
+macro_rules! rows {
+    ($at:literal) => {
         concat!(
+            "tileloadd tmm4, [{a0} + {s}*1 + ",
+            $at,
+            "]\n",
             "tdpbf16ps tmm0, tmm4, tmm6\n",
             "tdpbf16ps tmm1, tmm4, tmm7\n",
+            "tileloadd tmm5, [{a1} + {s}*1 + ",
+            $at,
+            "]\n",
             "tdpbf16ps tmm2, tmm5, tmm6\n",
             "tdpbf16ps tmm3, tmm5, tmm7\n",
         )
     };
 }
 
-/// A pair of rows' tiles, so many bytes from the block's start.
-macro_rules! rows {
+/// The same with a new pair of columns' tiles.
+macro_rules! columns {
     ($at:literal) => {
-        concat!("tileloadd tmm4, [{a0} + {s}*1 + ", $at, "]\ntileloadd tmm5, [{a1} + {s}*1 + ", $at, "]\n")
+        concat!(
+            "tileloadd tmm6, [{b0} + {s}*1 + ",
+            $at,
+            "]\n",
+            "tdpbf16ps tmm0, tmm4, tmm6\n",
+            "tdpbf16ps tmm2, tmm5, tmm6\n",
+            "tileloadd tmm7, [{b1} + {s}*1 + ",
+            $at,
+            "]\n",
+            "tdpbf16ps tmm1, tmm4, tmm7\n",
+            "tdpbf16ps tmm3, tmm5, tmm7\n",
+        )
     };
 }
 
-/// A pair of columns' tiles.
-macro_rules! columns {
-    ($at:literal) => {
-        concat!("tileloadd tmm6, [{b0} + {s}*1 + ", $at, "]\ntileloadd tmm7, [{b1} + {s}*1 + ", $at, "]\n")
+/// The same with a new pair of both.
+macro_rules! both {
+    ($rows:literal, $columns:literal) => {
+        concat!(
+            "tileloadd tmm6, [{b0} + {s}*1 + ",
+            $columns,
+            "]\n",
+            "tileloadd tmm4, [{a0} + {s}*1 + ",
+            $rows,
+            "]\n",
+            "tdpbf16ps tmm0, tmm4, tmm6\n",
+            "tileloadd tmm7, [{b1} + {s}*1 + ",
+            $columns,
+            "]\n",
+            "tdpbf16ps tmm1, tmm4, tmm7\n",
+            "tileloadd tmm5, [{a1} + {s}*1 + ",
+            $rows,
+            "]\n",
+            "tdpbf16ps tmm2, tmm5, tmm6\n",
+            "tdpbf16ps tmm3, tmm5, tmm7\n",
+        )
     };
 }
 
@@ -109,14 +143,13 @@ impl Tiles {
     /// them where `is_first`.
     ///
     /// # Safety
-    /// Each run holds `n` times three tiles, the parts of 32 inner indices; each place of `c` has 16 rows of 16 values,
-    /// `step` values apart, that are this thread's alone.
+    /// Each run holds as many blocks as there are `products`, three tiles each, the parts of 32 inner indices; each place
+    /// of `c` has 16 rows of 16 values, `step` values apart, that are this thread's alone.
     #[inline(always)]
     pub unsafe fn multiply(
         &self,
-        runs: Pairs,
-        n: usize,
-        whole: Whole,
+        mut runs: Pairs,
+        products: &[Products],
         c: [*mut f32; 4],
         step: usize,
         is_first: bool,
@@ -143,36 +176,48 @@ impl Tiles {
                     options(nostack, readonly),
                 );
             }
-            let mut done = 0;
-            while done < n {
-                let (is_one, same) = whole.from(done);
-                let same = same.min(n - done);
-                let runs = runs.from(done);
-                match (is_one, whole.role) {
-                    // Of the nine products of parts, the three that are below a rounding of f32 are left out.
-                    (false, _) => each_block! {
-                        runs, same,
-                        rows!("0"), columns!("0"), four!(),
-                        columns!("1024"), four!(),
-                        rows!("1024"), four!(),
-                        columns!("0"), four!(),
-                        rows!("2048"), four!(),
-                        rows!("0"), columns!("2048"), four!(),
+            for same in products.chunk_by(|one, next| one == next) {
+                let n = same.len();
+                match same[0] {
+                    Products::Six => each_block! {
+                        runs, n,
+                        both!("2048", "0"),
+                        rows!("0"),
+                        columns!("2048"),
+                        columns!("1024"),
+                        rows!("1024"),
+                        columns!("0"),
                     },
-                    (true, Role::Rows) => each_block! {
-                        runs, same,
-                        rows!("0"), columns!("0"), four!(),
-                        columns!("1024"), four!(),
-                        columns!("2048"), four!(),
+                    Products::TwoOfRows => each_block! {
+                        runs, n,
+                        both!("1024", "0"),
+                        columns!("1024"),
+                        rows!("0"),
+                        columns!("0"),
+                        columns!("2048"),
                     },
-                    (true, Role::Columns) => each_block! {
-                        runs, same,
-                        columns!("0"), rows!("0"), four!(),
-                        rows!("1024"), four!(),
-                        rows!("2048"), four!(),
+                    Products::TwoOfColumns => each_block! {
+                        runs, n,
+                        both!("0", "1024"),
+                        rows!("1024"),
+                        columns!("0"),
+                        rows!("0"),
+                        rows!("2048"),
+                    },
+                    Products::OneOfRows => each_block! {
+                        runs, n,
+                        both!("0", "0"),
+                        columns!("1024"),
+                        columns!("2048"),
+                    },
+                    Products::OneOfColumns => each_block! {
+                        runs, n,
+                        both!("0", "0"),
+                        rows!("1024"),
+                        rows!("2048"),
                     },
                 }
-                done += same;
+                runs = runs.from(n);
             }
             asm!(
                 "tilestored [{c0} + {s}*1], tmm0",
@@ -201,23 +246,28 @@ impl Pairs {
     }
 }
 
-/// In which blocks of inner indices a side's values are their first parts, as those of a matrix of bf16 are: there three
-/// products do, and nothing is left out.
-#[derive(Clone, Copy)]
-pub(super) struct Whole {
-    /// The side.
-    pub role: Role,
-    /// A bit a block, the first lowest.
-    pub blocks: u64,
+/// Which products of parts make a block's product. Of nine, the three that are below a rounding of f32 are always left
+/// out; others are of parts that are zero: values of bf16 are their first parts, those of f16, and those of four bits with
+/// a scale of f16, as good as always their first two.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Products {
+    Six,
+    TwoOfRows,
+    TwoOfColumns,
+    OneOfRows,
+    OneOfColumns,
 }
 
-impl Whole {
-    /// Whether a block is whole, and how many from there on are as it is.
-    fn from(self, block: usize) -> (bool, usize) {
-        let rest = self.blocks >> block;
-        let is_whole = rest & 1 == 1;
-        let same = if is_whole { rest.trailing_ones() } else { rest.trailing_zeros() };
-        (is_whole, same as usize)
+impl Products {
+    /// Those of rows and columns that have so many parts.
+    pub fn of(n_parts: [u8; 2]) -> Self {
+        match n_parts {
+            [..=1, _] => Self::OneOfRows,
+            [_, ..=1] => Self::OneOfColumns,
+            [2, _] => Self::TwoOfRows,
+            [_, 2] => Self::TwoOfColumns,
+            _ => Self::Six,
+        }
     }
 }
 
