@@ -101,47 +101,136 @@ pub async fn generate(
     pass: Pass<'static>,
     on_text: &mut dyn FnMut(&str) -> Control,
 ) -> Result<Generated> {
+    let mut on_text = |_, piece: &str| on_text(piece);
+    let all = generate_all(model, tokenizer, &[prompt], config, seed, pass, &mut on_text).await?;
+    all.into_iter().next().ok_or_else(|| Error::Internal("a prompt has no continuation".into()))
+}
+
+/// Continues several prompts together: the weights are read once for a token of each. `on_text` receives the prompt's
+/// number and its text as that becomes certain; where it asks to stop, all end.
+///
+/// # Errors
+/// As [`generate`]'s.
+pub async fn generate_all(
+    model: &CausalLm,
+    tokenizer: &Tokenizer,
+    prompts: &[&[u32]],
+    config: &GenerateConfig,
+    seed: u64,
+    pass: Pass<'static>,
+    on_text: &mut dyn FnMut(usize, &str) -> Control,
+) -> Result<Vec<Generated>> {
     config.validate()?;
-    if prompt.is_empty() {
+    if prompts.iter().any(|prompt| prompt.is_empty()) {
         return Err(Error::input("prompt", "no tokens", "at least one token"));
     }
-    let mut sampler = Sampler::new(config, seed, prompt);
-    let mut stops = StopStrings::new(&config.stop);
-    let mut decoder = DecodeStream::new(tokenizer, SkipSpecial::Yes);
-    let mut cache = model.cache();
-    let mut next: Vec<i32> = prompt.iter().map(|&id| id as i32).collect();
-    let (mut ids, mut text) = (Vec::new(), String::new());
-    let finish_reason = loop {
-        let logits = AnyTensor::Matrix(model.extend(&next, &mut cache, pass)?).to_host().await?;
-        let id = sampler.next(logits.values)?;
-        ids.push(id);
-        if tokenizer.eos_ids().contains(&id) {
-            break FinishReason::Eos;
-        }
-        let piece = stops.push(&decoder.push(id)?);
-        text.push_str(&piece);
-        if !piece.is_empty() && on_text(&piece) == Control::Stop {
-            break FinishReason::Interrupted;
-        }
-        if stops.found() {
-            break FinishReason::Stop;
-        }
-        let full = model.spec.learned_positions && cache.n_tokens() >= model.spec.max_positions;
-        if ids.len() == config.max_new_tokens || full {
-            break FinishReason::Length;
-        }
-        next = vec![id as i32];
-        give_way().await;
-    };
-    if finish_reason != FinishReason::Stop {
-        let mut rest = stops.push(&decoder.finish()?);
-        rest.push_str(&stops.finish());
-        if !rest.is_empty() {
-            _ = on_text(&rest);
-            text.push_str(&rest);
+    let mut texts: Vec<Text> =
+        prompts.iter().map(|prompt| Text::new(tokenizer, config, seed, prompt)).collect();
+    let mut is_stopped = false;
+    // Those that go on, with what comes next: their prompts, then a token each.
+    for first in (0..prompts.len()).step_by(MOST_TOGETHER) {
+        let together = first..(first + MOST_TOGETHER).min(prompts.len());
+        let mut cache = model.cache(together.len());
+        let mut going: Vec<(usize, Vec<i32>)> =
+            together.map(|i| (i, prompts[i].iter().map(|&id| id as i32).collect())).collect();
+        while !going.is_empty() && !is_stopped {
+            let rows: Vec<&[i32]> = going.iter().map(|(_, next)| next.as_slice()).collect();
+            let logits = AnyTensor::Matrix(model.extend(&rows, &mut cache, pass)?).to_host().await?.values;
+            let (mut kept, mut next) = (Vec::new(), Vec::new());
+            for (row, (&(i, _), logits)) in
+                going.iter().zip(logits.chunks_exact(logits.len() / going.len())).enumerate()
+            {
+                let is_full =
+                    model.spec.learned_positions && cache.lengths()[row] >= model.spec.max_positions;
+                let mut on_text = |piece: &str| on_text(i, piece);
+                let id = texts[i].push(logits.to_vec(), is_full, &mut on_text)?;
+                if texts[i].finish_reason.is_none() {
+                    kept.push(row);
+                    next.push((i, vec![id as i32]));
+                }
+                is_stopped |= texts[i].finish_reason == Some(FinishReason::Interrupted);
+            }
+            if kept.len() < going.len() && !kept.is_empty() {
+                cache.keep(&kept);
+            }
+            going = next;
+            give_way().await;
         }
     }
-    Ok(Generated { ids, text, finish_reason, n_prompt_tokens: prompt.len() })
+    let finished = texts.into_iter().enumerate();
+    finished.map(|(i, text)| text.finish(&mut |piece: &str| on_text(i, piece))).collect()
+}
+
+/// Prompts that are continued together, at most: their keys and values are in memory at once.
+const MOST_TOGETHER: usize = 16;
+
+/// A continuation under way.
+struct Text<'a> {
+    tokenizer: &'a Tokenizer,
+    max_new_tokens: usize,
+    sampler: Sampler<'a>,
+    stops: StopStrings<'a>,
+    decoder: DecodeStream<'a>,
+    ids: Vec<u32>,
+    text: String,
+    n_prompt_tokens: usize,
+    finish_reason: Option<FinishReason>,
+}
+
+impl<'a> Text<'a> {
+    fn new(tokenizer: &'a Tokenizer, config: &'a GenerateConfig, seed: u64, prompt: &[u32]) -> Self {
+        Self {
+            tokenizer,
+            max_new_tokens: config.max_new_tokens,
+            sampler: Sampler::new(config, seed, prompt),
+            stops: StopStrings::new(&config.stop),
+            decoder: DecodeStream::new(tokenizer, SkipSpecial::Yes),
+            ids: Vec::new(),
+            text: String::new(),
+            n_prompt_tokens: prompt.len(),
+            finish_reason: None,
+        }
+    }
+
+    /// Draws the next token, and notes where it is the last; `is_full`: the model has no position for another.
+    fn push(
+        &mut self,
+        logits: Vec<f32>,
+        is_full: bool,
+        on_text: &mut dyn FnMut(&str) -> Control,
+    ) -> Result<u32> {
+        let id = self.sampler.next(logits)?;
+        self.ids.push(id);
+        if self.tokenizer.eos_ids().contains(&id) {
+            self.finish_reason = Some(FinishReason::Eos);
+            return Ok(id);
+        }
+        let piece = self.stops.push(&self.decoder.push(id)?);
+        self.text.push_str(&piece);
+        self.finish_reason = if !piece.is_empty() && on_text(&piece) == Control::Stop {
+            Some(FinishReason::Interrupted)
+        } else if self.stops.found() {
+            Some(FinishReason::Stop)
+        } else {
+            (self.ids.len() == self.max_new_tokens || is_full).then_some(FinishReason::Length)
+        };
+        Ok(id)
+    }
+
+    /// The whole, after what was held back.
+    fn finish(mut self, on_text: &mut dyn FnMut(&str) -> Control) -> Result<Generated> {
+        // Where another was interrupted, so was this one.
+        let finish_reason = self.finish_reason.unwrap_or(FinishReason::Interrupted);
+        if finish_reason != FinishReason::Stop {
+            let mut rest = self.stops.push(&self.decoder.finish()?);
+            rest.push_str(&self.stops.finish());
+            if !rest.is_empty() {
+                _ = on_text(&rest);
+                self.text.push_str(&rest);
+            }
+        }
+        Ok(Generated { ids: self.ids, text: self.text, finish_reason, n_prompt_tokens: self.n_prompt_tokens })
+    }
 }
 
 /// Lets others have a turn. A device that answers at once would otherwise keep a browser's worker from hearing

@@ -50,6 +50,8 @@ mod store;
 mod support;
 #[path = "suite/template_time.rs"]
 mod template_time;
+#[path = "suite/together.rs"]
+mod together;
 #[path = "suite/tokenizer.rs"]
 mod tokenizer;
 #[path = "suite/words.rs"]

@@ -31,7 +31,8 @@ pub fn step_command(command: Command) -> Result<Command> {
 /// The arguments of `bench-generate`.
 pub fn generate_command(command: Command) -> Result<Command> {
     let command = command.about("Time greedy generation after a random prompt").hide(true);
-    let command = command.arg(count("prompt-tokens", "32")).arg(count("new-tokens", "64"));
+    let command = command.arg(count("batch", "1")).arg(count("prompt-tokens", "32"));
+    let command = command.arg(count("new-tokens", "64"));
     common(command.arg(count("steps", "3")).arg(count("warmup", "1")))
 }
 
@@ -132,12 +133,15 @@ pub fn run_step(matches: &ArgMatches) -> Result<()> {
 pub fn run_generate(matches: &ArgMatches) -> Result<()> {
     let (n_prompt, n_new) = (number(matches, "prompt-tokens")?.max(1), number(matches, "new-tokens")?.max(1));
     let (steps, warmup) = (number(matches, "steps")?, number(matches, "warmup")?);
+    let n_rows = number(matches, "batch")?.max(1);
     let run = run_of(matches, &settings())?;
     let opened = open::model(&run.model, &mut Progress::for_people(Json::Yes))?;
     let files = opened.files()?;
     let tokenizer = session::tokenizer_of(&files)?;
-    let prompt: Vec<i32> =
-        random_ids(0, n_prompt, tokenizer.vocab_size()).iter().map(|&id| id as i32).collect();
+    let prompt = |row: usize| -> Vec<i32> {
+        random_ids(row as u64, n_prompt, tokenizer.vocab_size()).iter().map(|&id| id as i32).collect()
+    };
+    let prompts: Vec<Vec<i32>> = (0..n_rows).map(prompt).collect();
     let model = native::block_on(session::load_model(&run.device, run.weights, &files, None, &mut |_| {
         Control::Continue
     }))?;
@@ -148,16 +152,17 @@ pub fn run_generate(matches: &ArgMatches) -> Result<()> {
             wait_for_turn();
         }
         let began = Instant::now();
-        let mut cache = model.cache();
-        let mut next = prompt.clone();
+        let mut cache = model.cache(n_rows);
+        let mut next = prompts.clone();
         for _ in 0..n_new {
-            let logits = model.extend(&next, &mut cache, Pass::INFERENCE)?; // [1, vocab]
+            let rows: Vec<&[i32]> = next.iter().map(Vec::as_slice).collect();
+            let logits = model.extend(&rows, &mut cache, Pass::INFERENCE)?; // [batch, vocab]
             let best = native::block_on(logits.argmax(1).into_data_async());
             let best = best.map_err(|error| Error::Internal(format!("reading a token: {error}")))?;
-            next = best.iter::<i32>().collect();
+            next = best.iter::<i32>().map(|id| vec![id]).collect();
         }
         if round >= warmup {
-            rates.push(n_new as f64 / began.elapsed().as_secs_f64());
+            rates.push((n_rows * n_new) as f64 / began.elapsed().as_secs_f64());
         }
     }
     print("generate", &rates, None, &Measured { peak_rss_mib: peak_rss_mib(), estimate: None });

@@ -1,14 +1,15 @@
 //! `attune generate --model M [--adapter DIR] --prompt TEXT`
 
+use super::paint::{Paint, Style};
 use super::progress::{Json, Progress};
-use super::{adapter, args, json, open, paint, required, run_file, stop};
+use super::{adapter, args, json, open, paint, run_file, stop};
 use attune::config::{self, Run, Setting};
-use attune::generate::{GenerateConfig, Generated, generate};
+use attune::generate::{GenerateConfig, Generated, generate, generate_all};
 use attune::models::{CausalLm, Pass};
 use attune::protocol::Control;
 use attune::tokenizer::{AddSpecial, Tokenizer};
 use attune::{Error, Result, device, native, session};
-use clap::{Arg, ArgMatches, Command};
+use clap::{Arg, ArgAction, ArgMatches, Command};
 use std::io::Write;
 
 const SETTINGS: &[&str] = &["model", "adapter", "device", "weights", "seed"];
@@ -18,12 +19,10 @@ const SECTION: &str = "generate";
 
 /// The arguments of `generate`.
 pub fn command(command: Command) -> Result<Command> {
-    let command = command.about("Continue a text").arg(
-        Arg::new("prompt")
-            .long("prompt")
-            .value_name("TEXT")
-            .required(true)
-            .help("The text to continue; \\n is a line break, \\\\ a backslash"),
+    let command = command.about("Continue a text, or several together").arg(
+        Arg::new("prompt").long("prompt").value_name("TEXT").required(true).action(ArgAction::Append).help(
+            "The text to continue; \\n is a line break, \\\\ a backslash; several are continued together",
+        ),
     );
     sampling(command)
 }
@@ -94,18 +93,52 @@ impl Speaker {
             &mut show,
         ))
     }
+
+    /// Continues several prompts together.
+    fn speak_all(&self, prompts: &[Vec<u32>]) -> Result<Vec<Generated>> {
+        let prompts: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
+        let mut go_on = |_, _: &str| if stop::requested() { Control::Stop } else { Control::Continue };
+        native::block_on(generate_all(
+            &self.model,
+            &self.tokenizer,
+            &prompts,
+            &self.config,
+            self.seed,
+            Pass::INFERENCE,
+            &mut go_on,
+        ))
+    }
 }
 
-/// Runs `attune generate`.
+/// Runs `attune generate`. Several prompts are answered in their order, in JSON a line each.
 pub fn run(matches: &ArgMatches) -> Result<()> {
     let json = json(matches);
-    let prompt = args::unescaped(required::<String>(matches, "prompt")?);
+    let prompts: Vec<String> = matches
+        .get_many::<String>("prompt")
+        .into_iter()
+        .flatten()
+        .map(|prompt| args::unescaped(prompt))
+        .collect();
     let speaker = Speaker::open(matches, json, "stopping")?;
-    let ids = speaker.tokenizer.encode(&prompt, AddSpecial::Yes)?;
-    let generated = speaker.speak(&ids, json)?;
-    match json {
-        Json::Yes => paint::json(&generated)?,
-        Json::No => paint::line(""),
+    let encode = |prompt: &String| speaker.tokenizer.encode(prompt, AddSpecial::Yes);
+    let ids = prompts.iter().map(encode).collect::<Result<Vec<_>>>()?;
+    if let [ids] = &ids[..] {
+        let generated = speaker.speak(ids, json)?;
+        return match json {
+            Json::Yes => paint::json(&generated),
+            Json::No => {
+                paint::line("");
+                Ok(())
+            }
+        };
+    }
+    for (prompt, generated) in prompts.iter().zip(speaker.speak_all(&ids)?) {
+        match json {
+            Json::Yes => paint::json(&generated)?,
+            Json::No => {
+                paint::line(&format!("{}{}\n", Paint::stdout().apply(Style::Bold, prompt), generated.text))
+            }
+        }
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use super::layers::{Linear, Norm, Pass};
 use super::params::ParamMut;
 use super::spec::{LayerSpec, Spec};
 use crate::ops::{self, Activation, Mask};
-use burn::tensor::Tensor;
+use burn::tensor::{Int, Tensor, TensorData};
 
 /// What the layers of one kind see of a batch: rotation and mask.
 #[derive(Clone)]
@@ -32,6 +32,15 @@ impl LayerCache {
         let (past_k, past_v) = self.room.take().map_or((None, None), |[k, v]| (Some(k), Some(v)));
         let room = self.room.insert([written(past_k, k, start), written(past_v, v, start)]);
         room.each_ref().map(|room| room.clone().narrow(2, 0, self.n_tokens))
+    }
+
+    /// Keeps some sequences only.
+    pub fn keep(&mut self, sequences: &[usize]) {
+        let Some(room) = &mut self.room else { return };
+        let data: Vec<i32> = sequences.iter().map(|&i| i as i32).collect();
+        let indices =
+            Tensor::<1, Int>::from_data(TensorData::new(data, [sequences.len()]), &room[0].device());
+        *room = room.each_ref().map(|room| room.clone().select(0, indices.clone()));
     }
 }
 

@@ -43,17 +43,25 @@ pub struct Context {
     seq: usize,
 }
 
-/// Keys and values of one sequence, one entry a layer.
+/// Keys and values of some sequences, one entry a layer. Sequences end in the same column, and begin where they do.
 #[derive(Clone)]
 pub struct Cache {
     layers: Vec<LayerCache>,
-    n_tokens: usize,
+    n_columns: usize,
+    /// Tokens of each sequence.
+    lengths: Vec<usize>,
 }
 
 impl Cache {
-    /// Tokens held.
-    pub fn n_tokens(&self) -> usize {
-        self.n_tokens
+    /// Tokens held of each sequence.
+    pub fn lengths(&self) -> &[usize] {
+        &self.lengths
+    }
+
+    /// Keeps some sequences only, in this order.
+    pub fn keep(&mut self, sequences: &[usize]) {
+        self.lengths = sequences.iter().map(|&i| self.lengths[i]).collect();
+        self.layers.iter_mut().for_each(|layer| layer.keep(sequences));
     }
 }
 
@@ -80,13 +88,26 @@ impl CausalLm {
         Ok(self.context_with(&batch.input_ids, &batch.position_ids, batch.batch_size, mask))
     }
 
-    /// The next tokens of one sequence whose earlier tokens are in a cache.
-    fn continuation(&self, ids: &[i32], past: usize) -> Result<Context> {
-        self.check_ids(ids)?;
-        self.check_length(past + ids.len())?;
-        let positions: Vec<i32> = (past..past + ids.len()).map(|p| p as i32).collect();
-        Ok(self.context_with(ids, &positions, 1, |window| {
-            Mask::continuation(past, ids.len(), window, &self.device)
+    /// The next tokens of sequences whose earlier tokens are in a cache. Shorter ones are filled up in front with a token
+    /// of theirs.
+    fn continuation(&self, rows: &[&[i32]], cache: &Cache) -> Result<Context> {
+        let n_new = rows.iter().map(|row| row.len()).max().unwrap_or(0);
+        let past = cache.n_columns;
+        let (mut ids, mut positions, mut starts) = (Vec::new(), Vec::new(), Vec::new());
+        for (row, &length) in rows.iter().zip(&cache.lengths) {
+            self.check_ids(row)?;
+            self.check_length(length + row.len())?;
+            let n_fill = n_new - row.len();
+            if row.is_empty() || (n_fill > 0 && past > 0) {
+                return Err(Error::Internal(format!("{} new tokens beside {n_new}", row.len())));
+            }
+            ids.extend(std::iter::repeat_n(row[0], n_fill).chain(row.iter().copied()));
+            positions.extend(std::iter::repeat_n(0, n_fill));
+            positions.extend((length..length + row.len()).map(|position| position as i32));
+            starts.push(past + n_fill - length);
+        }
+        Ok(self.context_with(&ids, &positions, rows.len(), |window| {
+            Mask::continuation(past, n_new, &starts, window, &self.device)
         }))
     }
 
@@ -185,20 +206,31 @@ impl CausalLm {
         Ok(self.head_weight(pass).times_turned(self.norm.forward(x, pass)))
     }
 
-    /// An empty cache.
-    pub fn cache(&self) -> Cache {
-        Cache { layers: vec![LayerCache::default(); self.blocks.len()], n_tokens: 0 }
+    /// An empty cache for so many sequences.
+    pub fn cache(&self, n_sequences: usize) -> Cache {
+        Cache {
+            layers: vec![LayerCache::default(); self.blocks.len()],
+            n_columns: 0,
+            lengths: vec![0; n_sequences],
+        }
     }
 
-    /// Feeds the next tokens of one sequence and returns the logits after the last, `[1, vocab]`.
-    pub fn extend(&self, ids: &[i32], cache: &mut Cache, pass: Pass) -> Result<Tensor<2>> {
-        let context = self.continuation(ids, cache.n_tokens)?;
+    /// Feeds the next tokens of each sequence of a cache and returns the logits after the last, `[sequences, vocab]`. All
+    /// get as many tokens but the first time.
+    ///
+    /// # Errors
+    /// A token that the model does not know; more tokens than it has learned positions.
+    pub fn extend(&self, rows: &[&[i32]], cache: &mut Cache, pass: Pass) -> Result<Tensor<2>> {
+        let context = self.continuation(rows, cache)?;
+        let (n, n_new) = (rows.len(), context.seq);
         let mut x = self.embed(&context, pass);
         for (i, (block, layer)) in self.blocks.iter().zip(&mut cache.layers).enumerate() {
             x = block.forward(x, context.view(i), pass, Some(layer));
         }
-        cache.n_tokens += ids.len();
-        let last = x.narrow(0, ids.len() - 1, 1);
+        cache.n_columns += n_new;
+        cache.lengths.iter_mut().zip(rows).for_each(|(length, row)| *length += row.len());
+        let hidden = x.dims()[1];
+        let last = x.reshape([n, n_new * hidden]).narrow(1, (n_new - 1) * hidden, hidden);
         Ok(self.head_weight(pass).times_turned(self.norm.forward(last, pass)))
     }
 

@@ -1,7 +1,7 @@
 //! The same prompts answered again and again while a run goes on, so that people see what the figures mean.
 
 use crate::config::GenerateConfig;
-use crate::generate::generate;
+use crate::generate::{Generated, generate_all};
 use crate::models::{CausalLm, Pass};
 use crate::protocol::{Control, Event, Sample};
 use crate::tokenizer::Tokenizer;
@@ -31,7 +31,7 @@ impl Samples<'_> {
     /// asked to stop.
     ///
     /// # Errors
-    /// What [`generate`] reports.
+    /// What [`generate_all`] reports.
     pub async fn answer(
         &self,
         model: &CausalLm,
@@ -39,20 +39,26 @@ impl Samples<'_> {
         emit: &mut dyn FnMut(Event) -> Control,
     ) -> Result<Option<Vec<Sample>>> {
         let config = GenerateConfig { max_new_tokens: self.max_new_tokens, ..GenerateConfig::default() };
-        let mut samples = Vec::with_capacity(self.prompts.len());
-        let total = self.prompts.len() as u64;
-        for SamplePrompt { text, ids } in self.prompts {
-            let done = samples.len() as u64;
-            let mut sign =
-                |_: &str| emit(Event::Progress { task: "answering sample prompts".into(), done, total });
-            let answer = generate(model, self.tokenizer, ids, &config, 0, Pass::INFERENCE, &mut sign).await?;
-            // The last piece may come with the end, where nobody asks.
-            if sign("") == Control::Stop {
-                return Ok(None);
-            }
-            samples.push(Sample { step, prompt: text.clone(), text: answer.text });
+        let prompts: Vec<&[u32]> = self.prompts.iter().map(|prompt| prompt.ids.as_slice()).collect();
+        // Pieces, not prompts: all are answered together.
+        let (mut done, total) = (0, (self.prompts.len() * self.max_new_tokens) as u64);
+        let mut sign = |_, _: &str| {
+            done = total.min(done + 1);
+            emit(Event::Progress { task: "answering sample prompts".into(), done, total })
+        };
+        let answers =
+            generate_all(model, self.tokenizer, &prompts, &config, 0, Pass::INFERENCE, &mut sign).await?;
+        // The last piece may come with the end, where nobody asks.
+        if sign(0, "") == Control::Stop {
+            return Ok(None);
         }
-        Ok(Some(samples))
+        let pairs = self.prompts.iter().zip(answers);
+        let sample = |(prompt, answer): (&SamplePrompt, Generated)| Sample {
+            step,
+            prompt: prompt.text.clone(),
+            text: answer.text,
+        };
+        Ok(Some(pairs.map(sample).collect()))
     }
 }
 

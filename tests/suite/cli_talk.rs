@@ -29,6 +29,17 @@ fn a_prompt_may_hold_line_breaks_and_backslashes() {
 }
 
 #[test]
+fn several_prompts_are_answered_in_order_each_as_alone() {
+    let dir = workplace();
+    let dir = dir.path();
+    let prompts = ["What", "A longer one", "b"];
+    let flags: Vec<&str> = prompts.iter().flat_map(|prompt| ["--prompt", prompt]).collect();
+    let output = attune(dir, GENERATE).args(flags).output().unwrap();
+    let alone: Vec<Value> = prompts.iter().map(|prompt| generated(dir, prompt, &[])).collect();
+    assert_eq!(objects(&String::from_utf8(output.stdout).unwrap()), alone);
+}
+
+#[test]
 fn every_stop_text_counts_and_a_comma_is_one() {
     let dir = workplace();
     let dir = dir.path();

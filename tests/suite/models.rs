@@ -141,18 +141,23 @@ fn loss_and_every_gradient_equal_transformers() {
     }
 }
 
-/// The likeliest tokens after a prompt, one by one through the cache.
-fn greedy(model: &CausalLm, prompt: &[i64], n_tokens: usize) -> Vec<i64> {
-    let mut cache = model.cache();
-    let mut next: Vec<i32> = prompt.iter().map(|&id| id as i32).collect();
-    let step = |_| {
-        let logits = model.extend(&next, &mut cache, Pass::INFERENCE).unwrap();
-        let logits = values(AnyTensor::Matrix(logits)).values;
-        let best = (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b])).unwrap();
-        next = vec![best as i32];
-        best as i64
-    };
-    (0..n_tokens).map(step).collect()
+/// The likeliest tokens after some prompts, one by one through the cache, all prompts together.
+fn greedy(model: &CausalLm, prompts: &[&[i64]], n_tokens: usize) -> Vec<Vec<i64>> {
+    let mut cache = model.cache(prompts.len());
+    let mut next: Vec<Vec<i32>> =
+        prompts.iter().map(|prompt| prompt.iter().map(|&id| id as i32).collect()).collect();
+    let mut found = vec![Vec::new(); prompts.len()];
+    for _ in 0..n_tokens {
+        let rows: Vec<&[i32]> = next.iter().map(Vec::as_slice).collect();
+        let logits = values(AnyTensor::Matrix(model.extend(&rows, &mut cache, Pass::INFERENCE).unwrap()));
+        let rows = logits.values.chunks_exact(model.spec.vocab_size);
+        for (logits, (next, found)) in rows.zip(next.iter_mut().zip(&mut found)) {
+            let best = (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b])).unwrap();
+            *next = vec![best as i32];
+            found.push(best as i64);
+        }
+    }
+    found
 }
 
 #[test]
@@ -160,8 +165,14 @@ fn greedy_continuations_with_the_cache_equal_transformers() {
     for name in MODELS {
         let expected = json(&format!("models/{name}/golden.json"));
         let model = load(name);
-        let found = greedy(&model, &ints(&expected["prompt"]), 12);
-        assert_eq!(found, ints(&expected["new_ids"]), "{name}");
+        let prompt = ints(&expected["prompt"]);
+        let found = greedy(&model, &[&prompt], 12);
+        assert_eq!(found[0], ints(&expected["new_ids"]), "{name}");
+        // Beside others, shorter and longer.
+        let (first, longer) = (&prompt[..1], [&prompt[..], &prompt].concat());
+        let together = greedy(&model, &[first, &prompt, &longer], 12);
+        assert_eq!(together[1], found[0], "{name}");
+        assert_eq!(together[0], greedy(&model, &[first], 12)[0], "{name}");
     }
 }
 
@@ -344,8 +355,8 @@ fn smollm2_continues_as_in_transformers() {
     let model = ready(CausalLm::load(&files, WeightFormat::Auto, &device(), &mut |_| {})).unwrap();
     let expected = json("smollm2.json");
     for case in expected["generations"].as_array().unwrap() {
-        let found = greedy(&model, &ints(&case["ids"]), 16);
-        assert_eq!(found, ints(&case["new_ids"]), "{}", case["prompt"]);
+        let found = &greedy(&model, &[&ints(&case["ids"])], 16)[0];
+        assert_eq!(*found, ints(&case["new_ids"]), "{}", case["prompt"]);
         if let Some(prompt) = case["prompt"].as_str() {
             let ids = tokenizer.encode(prompt, attune::tokenizer::AddSpecial::No).unwrap();
             assert_eq!(
@@ -360,7 +371,7 @@ fn smollm2_continues_as_in_transformers() {
             tokenizer.encode(case["prompt"].as_str().unwrap(), attune::tokenizer::AddSpecial::No).unwrap();
         let ids: Vec<i32> = ids.into_iter().map(|id| id as i32).collect();
         let logits =
-            values(AnyTensor::Matrix(model.extend(&ids, &mut model.cache(), Pass::INFERENCE).unwrap()))
+            values(AnyTensor::Matrix(model.extend(&[&ids], &mut model.cache(1), Pass::INFERENCE).unwrap()))
                 .values;
         for (id, expected) in ints(&case["top_ids"]).into_iter().zip(floats(&case["top_logits"])) {
             let diff = (f64::from(logits[id as usize]) - expected).abs();

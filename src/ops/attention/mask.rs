@@ -44,10 +44,18 @@ impl Mask {
         })
     }
 
-    /// The mask of the next `n_new` tokens of one sequence of which `past` tokens are cached.
-    pub fn continuation(past: usize, n_new: usize, window: Option<usize>, device: &Device) -> Self {
-        Self::new([1, n_new, past + n_new], device, |_, q, k| {
-            k <= past + q && window.is_none_or(|w| past + q - k < w)
+    /// The mask of the next `n_new` columns of sequences that end together, `past` columns of which are cached. Sequence
+    /// `b` begins at column `starts[b]`; what stands before it sees itself.
+    pub fn continuation(
+        past: usize,
+        n_new: usize,
+        starts: &[usize],
+        window: Option<usize>,
+        device: &Device,
+    ) -> Self {
+        Self::new([starts.len(), n_new, past + n_new], device, |b, q, k| {
+            let q = past + q;
+            k == q || ((starts[b]..q).contains(&k) && window.is_none_or(|w| q - k < w))
         })
     }
 
@@ -116,6 +124,17 @@ mod tests {
             let expected: Vec<bool> = (0..100).map(|i| sees(i / 10, i % 10)).collect();
             assert_eq!(open(&mask), expected);
         }
+    }
+
+    #[test]
+    fn a_continuation_does_not_see_what_stands_before_its_beginning() {
+        let (y, n) = (true, false);
+        let first = Mask::continuation(0, 3, &[0, 1], None, &Device::flex());
+        assert_eq!(open(&first), [y, n, n, y, y, n, y, y, y, y, n, n, n, y, n, n, y, y]);
+        let next = Mask::continuation(3, 1, &[0, 1], None, &Device::flex());
+        assert_eq!(open(&next), [y, y, y, y, n, y, y, y]);
+        let near = Mask::continuation(3, 1, &[0, 1], Some(2), &Device::flex());
+        assert_eq!(open(&near), [n, n, y, y, n, n, y, y]);
     }
 
     fn open(mask: &Mask) -> Vec<bool> {

@@ -13,6 +13,7 @@
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod amx;
+mod few;
 mod group;
 pub(super) mod kernel;
 mod matrix;
@@ -112,6 +113,11 @@ pub(in crate::ops) fn product(terms: &[Term]) -> Vec<f32> {
     // Without an inner dimension nothing would be written.
     if sides.is_empty() || m * n == 0 {
         return vec![0.0; m * n];
+    }
+    if m > 1
+        && let Some(result) = few::product(&sides, [m, n])
+    {
+        return result;
     }
     if m <= FEW && sides.iter().all(|sides| sides.lhs.has_rows() && sides.rhs.has_rows()) {
         return by_dots(&sides, m, n);

@@ -41,6 +41,9 @@ pub(in crate::ops) struct EightBits<'a> {
     pub min: f32,
 }
 
+/// Rows that share what is unpacked of a packed one.
+pub(in crate::ops) const MOST_TOGETHER: usize = 8;
+
 /// Which way the matrix W takes part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::ops) enum Way {
@@ -153,6 +156,47 @@ impl<'a> PackedMatrix<'a> {
         self.form
     }
 
+    /// Whether [`Self::add_dots`] can be asked.
+    pub fn has_wide_dots(&self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        return matches!(self.form, Form::Four | Form::Eight { block: 32, .. }) && wide::is_there();
+        #[cfg(not(target_arch = "x86_64"))]
+        false
+    }
+
+    /// Adds the products of a row with several `x`, at most [`MOST_TOGETHER`], to `sums`.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(unused_variables, reason = "nobody asks"))]
+    pub fn add_dots<'x>(&self, row: usize, x: impl Fn(usize) -> &'x [f32], sums: &mut [f32]) {
+        assert!(self.has_wide_dots(), "the caller asked");
+        #[cfg(target_arch = "x86_64")]
+        match sums.len() {
+            0 => {}
+            1 => self.add_wide_dots::<1>(row, x, sums),
+            2 => self.add_wide_dots::<2>(row, x, sums),
+            3..=4 => self.add_wide_dots::<4>(row, x, sums),
+            _ => self.add_wide_dots::<MOST_TOGETHER>(row, x, sums),
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn add_wide_dots<'x, const N: usize>(
+        &self,
+        row: usize,
+        x: impl Fn(usize) -> &'x [f32],
+        sums: &mut [f32],
+    ) {
+        // The last stands in for those that are not there.
+        let x: [&[f32]; N] = std::array::from_fn(|i| x(i.min(sums.len() - 1)));
+        // SAFETY: the processor has what it takes.
+        let dots = unsafe {
+            match self.form {
+                Form::Four => wide::fours(self.fours(row, 0), x),
+                _ => wide::eights(self.eights(row, 0), x),
+            }
+        };
+        sums.iter_mut().zip(dots).for_each(|(sum, dot)| *sum += dot);
+    }
+
     /// Product of a row with `x`, whose sums over each block are `sums`.
     #[inline(always)]
     pub fn dot(&self, row: usize, x: &[f32], sums: &[f32]) -> f32 {
@@ -174,7 +218,7 @@ impl<'a> PackedMatrix<'a> {
             }
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the processor has what it takes.
-            Form::Four if wide::is_there() => unsafe { wide::dot(self.fours(row, 0), x) },
+            Form::Four if wide::is_there() => unsafe { wide::fours(self.fours(row, 0), [x])[0] },
             Form::Four => {
                 let (xs, _) = x.as_chunks::<32>();
                 let (mut lanes, mut low) = ([0.0f32; 16], 0.0);
