@@ -3,27 +3,17 @@
 #![allow(clippy::unwrap_used)] // a test may fail
 
 use crate::adapter::{load, model_folder};
-use crate::support::json;
 use attune::generate::{FinishReason, GenerateConfig, Generated, generate, generate_all};
 use attune::models::Pass;
 use attune::native::block_on;
 use attune::protocol::Control;
 use attune::session;
-use attune::store::memory::MemoryStore;
 use attune::store::model_files::ModelFiles;
 use attune::tokenizer::AddSpecial;
 
-/// The tiny Llama with the tokenizer of the fixtures.
-fn folder() -> MemoryStore {
-    let file = |name: &str| json(&format!("tokenizer/{name}")).to_string().into_bytes();
-    model_folder("llama")
-        .with("tokenizer.json", file("tokenizer.json"))
-        .with("tokenizer_config.json", file("tokenizer_config.json"))
-}
-
 #[test]
 fn each_prompt_is_continued_as_if_it_were_alone() {
-    let base = folder();
+    let base = model_folder("llama");
     let tokenizer = session::tokenizer_of(&block_on(ModelFiles::open(&base, "")).unwrap()).unwrap();
     let model = load(&base);
     let texts: Vec<String> = (0..19).map(|i| "a b c d e f g h i j".chars().take(i + 1).collect()).collect();
@@ -60,7 +50,7 @@ fn each_prompt_is_continued_as_if_it_were_alone() {
 
 #[test]
 fn who_asks_to_stop_ends_all() {
-    let base = folder();
+    let base = model_folder("llama");
     let tokenizer = session::tokenizer_of(&block_on(ModelFiles::open(&base, "")).unwrap()).unwrap();
     let prompts: [&[u32]; 2] = [&[1, 2, 3], &[4]];
     let config = GenerateConfig { max_new_tokens: 500, ..GenerateConfig::default() };

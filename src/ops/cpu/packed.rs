@@ -297,12 +297,10 @@ pub(in crate::ops) fn unpacked_rows(
 ) -> Vec<f32> {
     let ids: Vec<usize> = ids.collect();
     assert!(ids.iter().all(|&id| id < matrix.rows), "a row's number is below the number of rows");
-    let mut out = vec![0.0; ids.len() * matrix.columns];
-    rows::for_each(
-        &mut out,
+    rows::make(
+        ids.len() * matrix.columns,
         matrix.columns,
         #[inline(always)]
         |i, row| matrix.unpack(ids[i], 0, row),
-    );
-    out
+    )
 }

@@ -94,7 +94,7 @@ fn share<'a>(
     let n_blocks = n_blocks(pass);
     let unit_len = n_blocks * BLOCK * UNIT / SIDE;
     let n_units = outer.len().div_ceil(UNIT);
-    let n_parts = not_counted(n_units * n_blocks);
+    let n_parts: Vec<AtomicU8> = (0..n_units * n_blocks).map(|_| AtomicU8::default()).collect();
     let tiles: &mut [u16] = bytemuck::cast_slice_mut(at_least(tiles, n_units * unit_len / 2));
     let place = Out(tiles.as_mut_ptr().cast());
     // Thirds of a unit, so that cores have like shares of a short row.
@@ -118,10 +118,6 @@ fn share<'a>(
         });
     });
     Shared { role, outer, tiles, n_parts }
-}
-
-fn not_counted(n: usize) -> Vec<AtomicU8> {
-    std::iter::repeat_with(AtomicU8::default).take(n).collect()
 }
 
 /// A pass of a product under way.

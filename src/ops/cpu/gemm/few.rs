@@ -1,8 +1,8 @@
 //! Products of a few rows, as when several texts are continued together: each value of a packed right factor is unpacked
 //! once for up to eight of them.
 
+use super::operand::Operand;
 use super::{MIN_DOTS, Sides};
-use crate::ops::cpu::gemm::operand::Operand;
 use crate::ops::cpu::packed::MOST_TOGETHER;
 use crate::ops::cpu::{Out, math, tasks};
 
