@@ -46,16 +46,16 @@ impl RowSize {
 /// How the operations are built on a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kernels {
-    /// The CPU's own, which keep little.
-    Fused,
-    /// Composed of small ones, which keep more.
-    Composed,
+    /// Those of the CPU, which keep little.
+    Cpu,
+    /// Those of GPUs, which keep attention's probabilities.
+    Gpu,
 }
 
 impl Kernels {
     /// Those of the device of that name, as `device::resolve` gives it.
     pub fn of(device: &str) -> Self {
-        if device == "cpu" { Self::Fused } else { Self::Composed }
+        if device == "cpu" { Self::Cpu } else { Self::Gpu }
     }
 }
 
@@ -180,7 +180,7 @@ fn memory(known: Known<'_>, run: &Run, sizes: &Sizes) -> (Memory, u64) {
         spec: known.spec,
         sizes,
         weights: known.held.map_or(4 * sizes.n_params, |held| {
-            held.bytes(run.weight_format(), known.kernels == Kernels::Fused)
+            held.bytes(run.weight_format(), known.kernels == Kernels::Cpu)
         }),
         train: &run.train,
         batch: largest(&batches, run),

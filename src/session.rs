@@ -12,7 +12,7 @@ pub use live::{Session, Tell, figures, sweep};
 pub use rows::{Checked, DataFile, Prepared, check, prepare};
 pub use template_time::stop_template_clock;
 
-use crate::config::{Run, WeightFormat};
+use crate::config::{Precision, Run, WeightFormat};
 use crate::data::Encoded;
 use crate::data::batches::{BatchPlan, Batches};
 use crate::data::check::Part;
@@ -30,6 +30,7 @@ use crate::store::model_files::ModelFiles;
 use crate::tokenizer::Tokenizer;
 use crate::train::{self, Samples, Start, Training};
 use crate::{Error, Result};
+use burn::tensor::Device;
 use serde::Serialize;
 
 /// Key of the effective run file in a run's folder.
@@ -59,20 +60,57 @@ pub struct Work<'a, 's, M: Store, O: Store> {
     pub store: &'a O,
 }
 
+/// Where and how a model computes.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// The device's name.
+    pub device: &'a str,
+    /// How a GPU multiplies.
+    pub precision: Precision,
+    /// How frozen weights lie in memory.
+    pub weights: WeightFormat,
+}
+
+impl<'a> Place<'a> {
+    /// In f32, with weights as suits the device.
+    pub fn plain(device: &'a str) -> Self {
+        Self { device, precision: Precision::F32, weights: WeightFormat::Auto }
+    }
+
+    /// Opens the device and sets the precision.
+    ///
+    /// # Errors
+    /// [`Error::Device`] for a device that is not there, or that has no such precision.
+    pub fn open(self) -> Result<Device> {
+        let device = device::open(self.device)?;
+        ops::set_precision(self.precision, &device, self.device)?;
+        Ok(device)
+    }
+
+    /// As a run that trains has it.
+    pub fn in_force(run: &'a Run) -> Self {
+        Self { weights: run.weight_format(), ..Self::of(run) }
+    }
+
+    /// As a run states it.
+    pub fn of(run: &'a Run) -> Self {
+        Self { device: &run.device, precision: run.precision, weights: run.weights }
+    }
+}
+
 /// Loads a model onto the device of that name and attaches the adapter, if there is one.
 ///
 /// # Errors
 /// An unknown device; files that do not fit the architecture; an adapter of another model.
 pub async fn load_model<S: Store>(
-    device: &str,
-    weights: WeightFormat,
+    place: Place<'_>,
     files: &ModelFiles<'_, S>,
     adapter: Option<Adapter>,
     emit: Emit<'_>,
 ) -> Result<CausalLm> {
-    let device = device::open(device)?;
-    crate::ops::self_test(&device).await?;
-    let mut model = CausalLm::load(files, weights, &device, &mut |event| _ = emit(event)).await?;
+    let device = place.open()?;
+    ops::self_test(&device).await?;
+    let mut model = CausalLm::load(files, place.weights, &device, &mut |event| _ = emit(event)).await?;
     if let Some(adapter) = adapter {
         model.attach_adapter(adapter)?;
     }
@@ -112,7 +150,7 @@ async fn train_with<M: Store, O: Store>(
     }
     emit(Event::Estimate(Box::new(foresee(run, files, &rows).await?)));
     let is_continued = adapter.is_some();
-    let mut model = load_model(&run.device, run.weight_format(), files, adapter, emit).await?;
+    let mut model = load_model(Place::in_force(run), files, adapter, emit).await?;
     if !is_continued {
         model.attach(&run.method, run.seed)?;
     }

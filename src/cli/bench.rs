@@ -6,7 +6,7 @@ use attune::config::{self, Run, Setting};
 use attune::data::Encoded;
 use attune::models::Pass;
 use attune::protocol::{Control, Estimate, Event};
-use attune::session::{self, Prepared, Work};
+use attune::session::{self, Place, Prepared, Work};
 use attune::store::memory::MemoryStore;
 use attune::train::Start;
 use attune::{Error, Result, native};
@@ -51,7 +51,7 @@ fn count(name: &'static str, default: &'static str) -> Arg {
 
 fn settings() -> Vec<&'static Setting> {
     config::table()
-        .filter(|setting| ["model", "device", "weights"].contains(&setting.key().as_str()))
+        .filter(|setting| ["model", "device", "precision", "weights"].contains(&setting.key().as_str()))
         .collect()
 }
 
@@ -60,6 +60,7 @@ fn step_settings() -> Vec<&'static Setting> {
     let keys = [
         "model",
         "device",
+        "precision",
         "weights",
         "method.rank",
         "method.dropout",
@@ -142,9 +143,8 @@ pub fn run_generate(matches: &ArgMatches) -> Result<()> {
         random_ids(row as u64, n_prompt, tokenizer.vocab_size()).iter().map(|&id| id as i32).collect()
     };
     let prompts: Vec<Vec<i32>> = (0..n_rows).map(prompt).collect();
-    let model = native::block_on(session::load_model(&run.device, run.weights, &files, None, &mut |_| {
-        Control::Continue
-    }))?;
+    let model =
+        native::block_on(session::load_model(Place::of(&run), &files, None, &mut |_| Control::Continue))?;
     forget_peak();
     let mut rates = Vec::new();
     for round in 0..warmup + steps {

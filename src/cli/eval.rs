@@ -4,14 +4,15 @@ use super::progress::{Json, Progress};
 use super::{adapter, args, data, json, open, paint, run_file, stop};
 use attune::config::{self, Setting};
 use attune::protocol::Control;
-use attune::session::{self, EvalReport};
-use attune::{Error, Result, device, native};
+use attune::session::{self, EvalReport, Place};
+use attune::{Error, Result, native};
 use clap::{ArgMatches, Command};
 
 const SETTINGS: &[&str] = &[
     "model",
     "adapter",
     "device",
+    "precision",
     "weights",
     "data.path",
     "data.shape",
@@ -37,7 +38,7 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
     run.data.validate()?;
     run.train.validate()?;
     // Whatever can be wrong on this machine is found before a model is fetched.
-    device::resolve(&run.device)?;
+    Place::of(&run).open()?;
     let file = data::read_file(path)?;
     let json = json(matches);
     let adapter = run.adapter.as_deref().map(adapter::load).transpose()?;
@@ -52,7 +53,7 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
         if stop::requested() { Control::Stop } else { Control::Continue }
     };
     let report = native::block_on(async {
-        let model = session::load_model(&run.device, run.weights, &files, adapter, &mut emit).await?;
+        let model = session::load_model(Place::of(&run), &files, adapter, &mut emit).await?;
         session::evaluate(model, &run, &tokenizer, &file, &mut emit).await
     });
     progress.finish();

@@ -7,12 +7,13 @@ use attune::config::{self, Run, Setting};
 use attune::generate::{GenerateConfig, Generated, generate, generate_all};
 use attune::models::{CausalLm, Pass};
 use attune::protocol::Control;
+use attune::session::{self, Place};
 use attune::tokenizer::{AddSpecial, Tokenizer};
-use attune::{Error, Result, device, native, session};
+use attune::{Error, Result, native};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use std::io::Write;
 
-const SETTINGS: &[&str] = &["model", "adapter", "device", "weights", "seed"];
+const SETTINGS: &[&str] = &["model", "adapter", "device", "precision", "weights", "seed"];
 
 /// Where the settings of sampling would stand in a run file.
 const SECTION: &str = "generate";
@@ -54,7 +55,7 @@ impl Speaker {
         let flags = args::given(matches, &settings());
         let run: Run = run_file::assemble(&run_file::Sources { flags, ..run_file::Sources::default() })?;
         // Whatever can be wrong on this machine is found before a model is fetched.
-        device::resolve(&run.device)?;
+        Place::of(&run).open()?;
         let adapter = run.adapter.as_deref().map(adapter::load).transpose()?;
         let mut progress = Progress::for_people(json);
         let opened = open::model(&run.model, &mut progress)?;
@@ -64,8 +65,7 @@ impl Speaker {
             progress.event(&event);
             Control::Continue
         };
-        let model =
-            native::block_on(session::load_model(&run.device, run.weights, &files, adapter, &mut emit))?;
+        let model = native::block_on(session::load_model(Place::of(&run), &files, adapter, &mut emit))?;
         progress.finish();
         stop::listen(on_stop)?;
         Ok(Self { model, tokenizer, config, seed: run.seed })

@@ -5,9 +5,9 @@ use super::{adapter, args, data, json, open, paint, run_file, stop};
 use attune::config::{self, Run, Setting};
 use attune::native::{self, FileStore, FolderLock};
 use attune::protocol::Control;
-use attune::session::{self, RUN_FILE};
+use attune::session::{self, Place, RUN_FILE};
 use attune::train::Start;
-use attune::{Error, Result, device};
+use attune::{Error, Result};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use std::path::Path;
 
@@ -48,7 +48,7 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
     }
     run.validate()?;
     // Whatever can be wrong on this machine is found before a model is fetched.
-    device::resolve(&run.device)?;
+    Place::of(&run).open()?;
     let Some(data) = run.data.path.as_deref().map(data::read_file).transpose()? else {
         return Err(Error::input("data.path", "not given", "a file of training rows"));
     };

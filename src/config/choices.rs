@@ -1,6 +1,6 @@
 //! The values of a setting that has only a few, read off its type, so that a form lists what a file may say.
 
-use super::{LossOn, OptimizerKind, SchedulerKind, Setting, Shape, WeightFormat};
+use super::{LossOn, OptimizerKind, Precision, SchedulerKind, Setting, Shape, WeightFormat};
 use serde::de::value::Error;
 use serde::de::{self, DeserializeOwned, Deserializer, Visitor};
 
@@ -12,6 +12,7 @@ impl Setting {
             "LossOn" => variants::<LossOn>(),
             "SchedulerKind" => variants::<SchedulerKind>(),
             "OptimizerKind" => variants::<OptimizerKind>(),
+            "Precision" => variants::<Precision>(),
             "WeightFormat" => variants::<WeightFormat>(),
             _ => &[],
         }

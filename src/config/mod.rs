@@ -172,6 +172,16 @@ impl WeightFormat {
     }
 }
 
+/// How a GPU multiplies matrices. Everything else is f32 throughout, and sums are always f32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precision {
+    /// In f32.
+    F32,
+    /// Factors rounded to bf16, on tensor cores, as under PyTorch's autocast.
+    Bf16,
+}
+
 /// Learning-rate schedules of transformers' `get_scheduler`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -217,6 +227,8 @@ settings! {
         out: String = "runs/latest".into(),
         /// auto, cpu, vulkan, metal, cuda or webgpu, with an index where there are several: cuda:1.
         device: String = "auto".into(),
+        /// How a GPU multiplies matrices: f32, or bf16 (factors rounded, sums in f32, on tensor cores).
+        precision: Precision = Precision::F32,
         /// How frozen weights lie in memory: auto (as stored on the CPU, f32 on a GPU), f32, stored, q8, q4 (QLoRA, 2305.14314).
         weights: WeightFormat = WeightFormat::Auto; Look::of(Group::Method).called("Frozen weights"),
         /// Seed of initialisation, shuffling, splitting, dropout and sampling.

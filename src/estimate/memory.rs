@@ -66,8 +66,8 @@ impl Moment<'_> {
     fn at_the_head(&self) -> Memory {
         let (hidden, targets) = (self.spec.hidden_size as u64, self.batch.targets as u64);
         let copies = match self.kernels {
-            Kernels::Fused => 1,
-            Kernels::Composed => 4,
+            Kernels::Cpu => 1,
+            Kernels::Gpu => 2,
         };
         let chunk = copies * self.chunk() * self.spec.vocab_size as u64;
         // States, normalised states and their gradients.
@@ -136,8 +136,8 @@ impl Moment<'_> {
     /// Attention's weights of one token in all heads, where they are kept at all.
     fn scores_per_token(&self) -> u64 {
         match self.kernels {
-            Kernels::Fused => 0,
-            Kernels::Composed => self.spec.n_heads as u64 * self.batch.seq_len as u64,
+            Kernels::Cpu => 0,
+            Kernels::Gpu => self.spec.n_heads as u64 * self.batch.seq_len as u64,
         }
     }
 
@@ -184,21 +184,21 @@ impl Moment<'_> {
         // Rotated queries and keys, values; a merged projection is kept whole beside its reordered queries.
         per_token += if spec.names.qkv.is_some() { 2 * q + 2 * kv } else { q + 2 * kv };
         let activation = match self.kernels {
-            Kernels::Fused => {
+            Kernels::Cpu => {
                 // Attention's result, which is a trained output projection's input as well, and a sum a head.
                 let is_kept = linears.iter().any(|l| l.input == Input::Heads && keeps(&l));
                 per_token += spec.n_heads as u64 + if is_kept { 0 } else { q };
                 if spec.gated { 2 } else { 4 }
             }
-            Kernels::Composed => {
-                // Probabilities and their exponentials.
-                per_token += 2 * self.scores_per_token();
+            Kernels::Gpu => {
+                // Probabilities.
+                per_token += self.scores_per_token();
                 4
             }
         };
         per_token += activation * inner;
-        if self.sizes.n_added == 0 && (self.kernels == Kernels::Composed || self.is_layer_norm()) {
-            // Composed normalisations keep what their trained weights multiply.
+        if self.sizes.n_added == 0 && self.is_layer_norm() {
+            // Layer normalisations are composed of several operations and keep what their trained weights multiply.
             per_token += 2 * hidden;
         }
         // The input of every map that is trained or has an update, once.

@@ -1,6 +1,7 @@
 //! Tensors of run-time rank to and from the host, without blocking on the device.
 
 use super::AnyTensor;
+use crate::ops::square_sum;
 use crate::store::HostTensor;
 use crate::{Error, Result};
 use burn::tensor::{Device, Tensor, TensorData};
@@ -25,8 +26,8 @@ impl AnyTensor {
     /// Sum of squares, `[1]`.
     pub fn square_sum(&self) -> Tensor<1> {
         match self {
-            Self::Vector(t) => t.clone().square().sum(),
-            Self::Matrix(t) => t.clone().square().sum(),
+            Self::Vector(t) => square_sum(t.clone()),
+            Self::Matrix(t) => square_sum(t.clone()),
         }
     }
 

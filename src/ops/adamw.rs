@@ -30,7 +30,7 @@ impl AdamW {
     /// The parameter after its `time`-th step, the first being 1; all tensors are of one shape.
     pub fn step<const D: usize>(self, at: Adapted<D>, grad: Tensor<D>, time: i32) -> Adapted<D> {
         let is_f32 = [&at.value, &at.moment_1, &at.moment_2, &grad].iter().all(|x| x.dtype() == DType::F32);
-        if !(super::on_cpu(&grad) && is_f32) {
+        if !(super::is_fused(&grad) && is_f32) {
             return self.reference(at, grad, time);
         }
         let [value, moment_1, moment_2, grad] =
@@ -52,14 +52,15 @@ impl AdamW {
     }
 
     /// What makes up for moments that began at zero.
-    fn unbias(self, time: i32) -> [f32; 2] {
+    pub(super) fn unbias(self, time: i32) -> [f32; 2] {
         self.betas.map(|beta| 1.0 / (1.0 - beta.powi(time)))
     }
 }
 
-#[backend_extension(Flex)]
-trait AdamWStep: Backend {
+#[backend_extension(Flex, Cube: cfg(feature = "gpu"), Fusion: cfg(feature = "gpu"))]
+pub(super) trait AdamWStep: Backend {
     /// Value and moments.
+    #[fusion(meta = |value, moment_1, moment_2, _, _, _| (value.clone(), moment_1.clone(), moment_2.clone()))]
     fn adamw_step(
         value: FloatTensor<Self>,
         moment_1: FloatTensor<Self>,

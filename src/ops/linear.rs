@@ -3,6 +3,9 @@
 use super::cpu::gemm::{Factor, Matrix, Term, product};
 use super::cpu::packed::Way;
 use super::cpu::tensor;
+use super::matmul::Product;
+#[cfg(feature = "gpu")]
+use super::matmul::shape_of;
 use super::packed::PackedParts;
 use super::{Packed, matmul};
 use burn::backend::autodiff::{
@@ -10,7 +13,6 @@ use burn::backend::autodiff::{
     grads::Gradients,
     ops::{Backward, Ops, OpsKind},
 };
-use burn::backend::flex::FlexTensor;
 use burn::backend::{
     Autodiff, Backend, Dispatch, ExtensionType, Flex, backend_extension, tensor::FloatTensor,
 };
@@ -64,7 +66,7 @@ pub fn low_rank_linear(
 ) -> Tensor<2> {
     let is_f32 = [x.dtype(), a.dtype(), b.dtype()] == [DType::F32; 3]
         && !matches!(weight, WeightMatrix::Dense(weight) if weight.dtype() != DType::F32);
-    if super::on_cpu(&x) && is_f32 {
+    if super::is_fused(&x) && is_f32 {
         let weight = match weight {
             WeightMatrix::Dense(weight) => Weight::Dense(weight.clone().into_dispatch()),
             WeightMatrix::Packed(packed) => Weight::Packed(packed.parts()),
@@ -91,19 +93,42 @@ pub fn low_rank(x: Tensor<2>, a: Tensor<2>, b: Tensor<2>, scale: f32) -> Tensor<
 
 /// [`WeightMatrix`] as a backend has it.
 #[derive(Clone, Debug, ExtensionType)]
-enum Weight<B: Backend> {
+#[cfg_attr(feature = "gpu", extension_type(fusion))]
+pub(super) enum Weight<B: Backend> {
+    /// Floating point.
     Dense(FloatTensor<B>),
+    /// Few bits a value.
     Packed(#[extension_type] PackedParts<B>),
 }
 
-#[backend_extension(Flex, Autodiff)]
+#[backend_extension(Flex, Cube: cfg(feature = "gpu"), Fusion: cfg(feature = "gpu"), Autodiff)]
 trait LowRankLinear: Backend {
+    #[fusion(dtype = x, shape = result_shape(x, b))]
     fn low_rank_linear(
         x: FloatTensor<Self>,
         #[extension_type] weight: Weight<Self>,
         a: FloatTensor<Self>,
         b: FloatTensor<Self>,
         scale: f32,
+    ) -> FloatTensor<Self>;
+}
+
+#[cfg(feature = "gpu")]
+fn result_shape(x: &Shape, b: &Shape) -> Shape {
+    Shape::new([x[0], b[0]])
+}
+
+/// What matrix products lack: two of them, added up as they are made.
+#[backend_extension(Flex, Cube: cfg(feature = "gpu"), Fusion: cfg(feature = "gpu"))]
+pub(super) trait SumOfProducts: Backend {
+    /// `x·Wᵀ + down·up`, or `x·W + down·up` where W is not turned.
+    #[fusion(dtype = x, shape = shape_of(down, up))]
+    fn sum_of_products(
+        x: FloatTensor<Self>,
+        #[extension_type] weight: Weight<Self>,
+        is_turned: bool,
+        down: FloatTensor<Self>,
+        up: FloatTensor<Self>,
     ) -> FloatTensor<Self>;
 }
 
@@ -119,25 +144,16 @@ struct Kept<B: Backend> {
     scale: f32,
 }
 
-/// Whose gradients are wanted.
-#[derive(Clone, Copy)]
-struct Wanted {
-    x: bool,
-    a: bool,
-    b: bool,
-}
-
-trait LowRankLinearKernel: Backend {
-    /// Result and `scale · x·Aᵀ`.
-    fn forward(
-        x: FloatTensor<Self>,
-        weight: Weight<Self>,
-        a: FloatTensor<Self>,
-        b: FloatTensor<Self>,
-        scale: f32,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>);
-    /// Gradients of x, a and b.
-    fn backward(kept: Kept<Self>, grad: FloatTensor<Self>, wanted: Wanted) -> [Option<FloatTensor<Self>>; 3];
+/// Result and `scale · x·Aᵀ`.
+fn forward<B: SumOfProducts + Product>(
+    x: FloatTensor<B>,
+    weight: Weight<B>,
+    a: FloatTensor<B>,
+    b: FloatTensor<B>,
+    scale: f32,
+) -> (FloatTensor<B>, FloatTensor<B>) {
+    let down = B::scaled_product(x.clone(), B::float_transpose(a), scale); // [tokens, rank]
+    (B::sum_of_products(x, weight, true, down.clone(), B::float_transpose(b)), down)
 }
 
 impl LowRankLinear for Flex {
@@ -148,11 +164,24 @@ impl LowRankLinear for Flex {
         b: FloatTensor<Self>,
         scale: f32,
     ) -> FloatTensor<Self> {
-        Self::forward(x, weight, a, b, scale).0
+        forward::<Self>(x, weight, a, b, scale).0
     }
 }
 
-impl<B: LowRankLinearKernel, C: CheckpointStrategy> LowRankLinear for Autodiff<B, C> {
+#[cfg(feature = "gpu")]
+impl LowRankLinear for burn_cubecl::CubeBackend {
+    fn low_rank_linear(
+        x: FloatTensor<Self>,
+        weight: Weight<Self>,
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        scale: f32,
+    ) -> FloatTensor<Self> {
+        forward::<Self>(x, weight, a, b, scale).0
+    }
+}
+
+impl<B: SumOfProducts + Product, C: CheckpointStrategy> LowRankLinear for Autodiff<B, C> {
     fn low_rank_linear(
         x: FloatTensor<Self>,
         weight: Weight<Self>,
@@ -167,7 +196,7 @@ impl<B: LowRankLinearKernel, C: CheckpointStrategy> LowRankLinear for Autodiff<B
         let (x, x_node) = x.into_parts();
         let (a, a_node) = a.into_parts();
         let (b, b_node) = b.into_parts();
-        let (y, down) = B::forward(x.clone(), weight.clone(), a.clone(), b.clone(), scale);
+        let (y, down) = forward::<B>(x.clone(), weight.clone(), a.clone(), b.clone(), scale);
         match LowRankLinearBackward.prepare::<C>([x_node, a_node, b_node]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => prep.finish(Kept { x, weight, a, b, down, scale }, y),
             OpsKind::UnTracked(prep) => prep.finish(y),
@@ -178,77 +207,49 @@ impl<B: LowRankLinearKernel, C: CheckpointStrategy> LowRankLinear for Autodiff<B
 #[derive(Debug)]
 struct LowRankLinearBackward;
 
-impl<B: LowRankLinearKernel> Backward<B, 3> for LowRankLinearBackward {
+impl<B: SumOfProducts + Product> Backward<B, 3> for LowRankLinearBackward {
     type State = Kept<B>;
 
+    // With u = scale·g·B: dx = g·W + u·A, dA = uᵀ·x, dB = gᵀ·(scale·x·Aᵀ).
     fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let [x, a, b] = &ops.parents;
-        let wanted = Wanted { x: x.is_some(), a: a.is_some(), b: b.is_some() };
+        let Kept { x, weight, a, b, down, scale } = ops.state;
+        let [x_node, a_node, b_node] = ops.parents;
         let grad = grads.consume::<B>(&ops.node);
-        for (node, grad) in ops.parents.iter().zip(B::backward(ops.state, grad, wanted)) {
-            if let (Some(node), Some(grad)) = (node, grad) {
-                grads.register::<B>(node.id, grad);
-            }
+        let up = B::scaled_product(grad.clone(), b, scale); // [tokens, rank]
+        if let Some(node) = x_node {
+            let d_x = B::sum_of_products(grad.clone(), weight, false, up.clone(), a);
+            grads.register::<B>(node.id, d_x);
+        }
+        if let Some(node) = a_node {
+            grads.register::<B>(node.id, B::product(B::float_transpose(up), x));
+        }
+        if let Some(node) = b_node {
+            grads.register::<B>(node.id, B::product(B::float_transpose(grad), down));
         }
     }
 }
 
-impl LowRankLinearKernel for Flex {
-    fn forward(
+impl SumOfProducts for Flex {
+    fn sum_of_products(
         x: FloatTensor<Self>,
         weight: Weight<Self>,
-        a: FloatTensor<Self>,
-        b: FloatTensor<Self>,
-        scale: f32,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        let down = scaled(made(&[term(&x, &turned(&a))]), scale);
-        let y = made(&[with_weight(&x, &weight, Way::Turned), term(&down, &turned(&b))]);
-        (y, down)
+        is_turned: bool,
+        down: FloatTensor<Self>,
+        up: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let rhs = match &weight {
+            Weight::Dense(weight) => {
+                let weight = Matrix::of(weight);
+                Factor::Dense(if is_turned { weight.turned() } else { weight })
+            }
+            Weight::Packed(parts) => {
+                Factor::Packed(parts.matrix(), if is_turned { Way::Turned } else { Way::AsIs })
+            }
+        };
+        let terms = [Term { lhs: Matrix::of(&x), rhs }, Term::new(Matrix::of(&down), Matrix::of(&up))];
+        let shape = Shape::new(terms[0].shape());
+        tensor(product(&terms), shape)
     }
-
-    // With u = scale·g·B: dx = g·W + u·A, dA = uᵀ·x, dB = gᵀ·(scale·x·Aᵀ).
-    fn backward(kept: Kept<Self>, grad: FloatTensor<Self>, wanted: Wanted) -> [Option<FloatTensor<Self>>; 3] {
-        let Kept { x, weight, a, b, down, scale } = kept;
-        let up = scaled(made(&[term(&grad, &b)]), scale); // [tokens, rank]
-        let d_x = wanted.x.then(|| made(&[with_weight(&grad, &weight, Way::AsIs), term(&up, &a)]));
-        let d_a = wanted.a.then(|| made(&[term(&turned(&up), &x)]));
-        let d_b = wanted.b.then(|| made(&[term(&turned(&grad), &down)]));
-        [d_x, d_a, d_b]
-    }
-}
-
-/// A tensor that [`made`] made, times `scale`.
-fn scaled(mut x: FlexTensor, scale: f32) -> FlexTensor {
-    x.storage_mut::<f32>().iter_mut().for_each(|x| *x *= scale);
-    x
-}
-
-/// Rows become columns, without a copy.
-fn turned(x: &FlexTensor) -> FlexTensor {
-    x.transpose(0, 1)
-}
-
-/// `lhs · rhs`
-fn term<'a>(lhs: &'a FlexTensor, rhs: &'a FlexTensor) -> Term<'a> {
-    Term::new(Matrix::of(lhs), Matrix::of(rhs))
-}
-
-/// `x·Wᵀ`, or `x·W`
-fn with_weight<'a>(x: &'a FlexTensor, weight: &'a Weight<Flex>, way: Way) -> Term<'a> {
-    let rhs = match weight {
-        Weight::Dense(weight) => {
-            let weight = Matrix::of(weight);
-            Factor::Dense(if way == Way::Turned { weight.turned() } else { weight })
-        }
-        Weight::Packed(parts) => Factor::Packed(parts.matrix(), way),
-    };
-    Term { lhs: Matrix::of(x), rhs }
-}
-
-/// The sum of the terms.
-fn made(terms: &[Term]) -> FlexTensor {
-    let shape = terms[0].shape();
-    tensor(product(terms), Shape::new(shape))
 }
 
 #[cfg(test)]

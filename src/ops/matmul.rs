@@ -29,6 +29,9 @@ pub fn matmul<const D: usize>(lhs: Tensor<D>, rhs: Tensor<D>) -> Tensor<D> {
 pub(super) trait Product: Backend {
     #[fusion(dtype = lhs, shape = shape_of(lhs, rhs))]
     fn product(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>) -> FloatTensor<Self>;
+    /// Times a number.
+    #[fusion(dtype = lhs, shape = shape_of(lhs, rhs))]
+    fn scaled_product(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>, scale: f32) -> FloatTensor<Self>;
 }
 
 pub(super) fn shape_of(lhs: &Shape, rhs: &Shape) -> Shape {
@@ -51,6 +54,10 @@ impl<B: Product, C: CheckpointStrategy> Product for Autodiff<B, C> {
             }
             OpsKind::UnTracked(prep) => prep.finish(y),
         }
+    }
+
+    fn scaled_product(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>, scale: f32) -> FloatTensor<Self> {
+        Self::float_mul_scalar(Self::product(lhs, rhs), scale.into())
     }
 }
 
@@ -80,6 +87,12 @@ impl Product for Flex {
             return Self::float_matmul(lhs, rhs);
         }
         tensor(product(&[Term::new(Matrix::of(&lhs), Matrix::of(&rhs))]), shape)
+    }
+
+    fn scaled_product(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>, scale: f32) -> FloatTensor<Self> {
+        let mut y = Self::product(lhs, rhs);
+        y.storage_mut::<f32>().iter_mut().for_each(|y| *y *= scale);
+        y
     }
 }
 

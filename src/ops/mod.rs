@@ -1,8 +1,8 @@
 //! Numeric functions that burn lacks or has slowly.
 //!
 //! Each file holds one function with its plain reference in burn's own operations, which every
-//! backend runs and every fused form is tested against. On the CPU, and on adapters that are programs, a fused form
-//! with its own backward replaces it, registered through burn's backend extension.
+//! backend runs and every fused form is tested against. On the CPU and on GPUs a fused form with its own backward
+//! replaces it, registered through burn's backend extension.
 
 mod activation;
 mod adamw;
@@ -16,9 +16,11 @@ mod linear;
 mod matmul;
 mod norm;
 mod packed;
+mod precision;
 mod rate;
 mod rope;
 mod self_test;
+mod square_sum;
 
 pub use activation::{Activation, gated_activation};
 pub use adamw::{AdamW, Adapted};
@@ -29,9 +31,11 @@ pub use linear::{WeightMatrix, low_rank, low_rank_linear};
 pub use matmul::matmul;
 pub use norm::{layer_norm, rms_norm};
 pub use packed::Packed;
+pub use precision::set_precision;
 pub use rate::product_rate;
 pub use rope::rotate_half;
 pub use self_test::self_test;
+pub use square_sum::square_sum;
 
 use burn::backend::DispatchDevice;
 use burn::tensor::{Device, Tensor};
@@ -44,14 +48,6 @@ pub(crate) fn is_cpu(device: &Device) -> bool {
 /// Whether the fused CPU forms serve this tensor.
 fn on_cpu<const D: usize>(x: &Tensor<D>) -> bool {
     is_cpu(&x.device())
-}
-
-/// Whether the device is a GPU that is a program.
-fn is_software(_device: &Device) -> bool {
-    #[cfg(feature = "gpu")]
-    return !is_cpu(_device) && crate::device::is_software(_device);
-    #[cfg(not(feature = "gpu"))]
-    false
 }
 
 /// Whether kernels of our own serve this tensor on its GPU.

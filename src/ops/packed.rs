@@ -25,7 +25,6 @@ pub struct Packed {
     mins: Tensor<1>,
     shape: [usize; 2],
     form: Form,
-    is_software: bool,
 }
 
 impl Packed {
@@ -46,7 +45,6 @@ impl Packed {
             mins: floats(mins),
             shape,
             form,
-            is_software: super::is_software(device),
         }
     }
 
@@ -105,7 +103,6 @@ impl Packed {
             mins: self.mins.clone().into_dispatch(),
             shape: self.shape,
             form: self.form,
-            is_software: self.is_software,
         }
     }
 }
@@ -124,16 +121,14 @@ pub(super) struct PackedParts<B: Backend> {
     pub shape: [usize; 2],
     /// How the values lie.
     pub form: Form,
-    /// Whether it lies on a GPU that is a program, which has kernels of its own.
-    pub is_software: bool,
 }
 
 impl<B: Backend, C: CheckpointStrategy> PackedParts<Autodiff<B, C>> {
     /// The same outside autodiff.
     pub fn inner(self) -> PackedParts<B> {
-        let Self { words, scales, mins, shape, form, is_software } = self;
+        let Self { words, scales, mins, shape, form } = self;
         let (scales, mins) = (scales.into_primitive(), mins.into_primitive());
-        PackedParts { words, scales, mins, shape, form, is_software }
+        PackedParts { words, scales, mins, shape, form }
     }
 }
 

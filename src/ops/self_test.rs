@@ -1,13 +1,18 @@
 //! Does a device compute what the CPU computes? Drivers and kernels are wrong now and then, and say nothing.
 
+use super::precision::precision;
 use super::{
-    Activation, Mask, attention, gated_activation, layer_norm, rms_norm, rotate_half, softmax_cross_entropy,
+    Activation, AdamW, Adapted, Mask, WeightMatrix, attention, gated_activation, layer_norm, low_rank_linear,
+    rms_norm, rotate_half, softmax_cross_entropy, square_sum,
 };
+use crate::config::Precision;
 use crate::{Error, Result};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 /// Largest difference, relative to the largest value, that two orders of summation explain in f32.
 const TOLERANCE: f32 = 1e-3;
+/// Largest difference that factors rounded to eight bits explain.
+const TOLERANCE_BF16: f32 = 1.5e-2;
 
 /// One operation with its gradients: a name and what it gives on a device, flattened.
 type Case = (&'static str, fn(&Device) -> Vec<Tensor<1>>);
@@ -16,21 +21,29 @@ const CASES: &[Case] = &[
     ("matmul", matmul),
     ("matmul of a transposed matrix", matmul_transposed),
     ("batched matmul", matmul_batched),
+    ("low-rank linear", low_rank),
     ("row selection", selection),
     ("sums", sums),
+    ("sum of squares", |device| vec![square_sum(values::<2>([33, 65], 1, device))]),
     ("RMS norm", |device| normed(device, |x, weight, _| rms_norm(x, weight, 1e-5))),
     ("layer norm", |device| normed(device, |x, weight, bias| layer_norm(x, weight, bias, 1e-5))),
     ("rotation", rotation),
     ("attention", attended),
     ("gated activation", gate),
     ("cross-entropy", cross_entropy),
+    ("update", update),
 ];
 
-/// Compares the operations that training consists of with the CPU's, gradients included.
+/// Compares the operations that training consists of, in the precision that was set, with the CPU's, gradients
+/// included.
 ///
 /// # Errors
 /// [`Error::Device`] that names every operation with another result than the CPU's.
 pub async fn self_test(device: &Device) -> Result<()> {
+    let tolerance = match precision() {
+        Precision::F32 => TOLERANCE,
+        Precision::Bf16 => TOLERANCE_BF16,
+    };
     let device = device.clone().without_autodiff();
     if super::is_cpu(&device) {
         return Ok(());
@@ -45,7 +58,7 @@ pub async fn self_test(device: &Device) -> Result<()> {
             let difference = (a - b).abs();
             if difference.is_nan() { f32::INFINITY } else { apart.max(difference) }
         });
-        if found.len() != expected.len() || apart > TOLERANCE * largest {
+        if found.len() != expected.len() || apart > tolerance * largest {
             wrong.push(format!("{name} (apart by {:.1e} of the largest value)", apart / largest));
         }
     }
@@ -122,6 +135,14 @@ fn matmul_batched(device: &Device) -> Vec<Tensor<1>> {
     with_gradients(y, device, |g| vec![x.grad(g).map(flat), w.grad(g).map(flat)])
 }
 
+fn low_rank(device: &Device) -> Vec<Tensor<1>> {
+    let weight = WeightMatrix::Dense(values([136, 96], 3, device));
+    let x = tracked([70, 96], 1, device);
+    let (a, b) = (tracked([8, 96], 2, device), tracked([136, 8], 4, device));
+    let y = low_rank_linear(x.clone(), &weight, a.clone(), b.clone(), 0.5);
+    with_gradients(y, device, |g| vec![x.grad(g).map(flat), a.grad(g).map(flat), b.grad(g).map(flat)])
+}
+
 fn selection(device: &Device) -> Vec<Tensor<1>> {
     let table = tracked([50, 32], 1, device);
     let rows = Tensor::<1, Int>::from_data([3, 49, 3, 0, 17], device);
@@ -174,4 +195,14 @@ fn cross_entropy(device: &Device) -> Vec<Tensor<1>> {
     let weights = Tensor::<1>::from_data([1.0, 0.5, 2.0, 1.0, 0.0, 1.0], device);
     let loss = softmax_cross_entropy(logits, targets, weights, 0.1);
     vec![loss.loss, loss.correct, flat(loss.grad)]
+}
+
+fn update(device: &Device) -> Vec<Tensor<1>> {
+    let rule = AdamW { lr: 0.1, betas: [0.9, 0.99], epsilon: 1e-8 };
+    let zeros = Tensor::<2>::zeros([9, 65], device);
+    let mut at = Adapted { value: values([9, 65], 1, device), moment_1: zeros.clone(), moment_2: zeros };
+    for time in 1..=2 {
+        at = rule.step(at, values([9, 65], time as u32 + 1, device), time);
+    }
+    [at.value, at.moment_1, at.moment_2].map(flat).into()
 }

@@ -1,7 +1,7 @@
 //! Model and adapter in, files for other programs out.
 
-use super::{Emit, load_model};
-use crate::config::{Run, WeightFormat};
+use super::{Emit, Place, load_model};
+use crate::config::Run;
 use crate::export::{ExportFormat, ExportReport, Origin, export_adapter, export_merged, write_model};
 use crate::methods::MethodConfig;
 use crate::models::{Adapter, CausalLm};
@@ -41,7 +41,7 @@ pub async fn export<M: Store, O: Store>(
             "the folder of the adapter to export, or format merged",
         ));
     }
-    let model = load_model(device, WeightFormat::Auto, origin.files, adapter, emit).await?;
+    let model = load_model(Place::plain(device), origin.files, adapter, emit).await?;
     match format {
         ExportFormat::Adapter => export_adapter(model, &origin, store, folder).await,
         ExportFormat::Merged => {

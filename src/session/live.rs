@@ -11,7 +11,9 @@ mod speak;
 mod stored;
 mod sweep;
 
-use super::{DataFile, RUN_FILE, Work, load_model, prepare, stop_template_clock, tokenizer_of, train_with};
+use super::{
+    DataFile, Place, RUN_FILE, Work, load_model, prepare, stop_template_clock, tokenizer_of, train_with,
+};
 use crate::config::Run;
 use crate::data::read::MAX_UNPACKED_BYTES;
 use crate::device;
@@ -191,7 +193,8 @@ impl<S: Store> Session<S> {
         let mut emit = |event| tell(Update::Event(event));
         let adapter = adapter_of(&self.store, &run).await?;
         let is_continued = adapter.is_some();
-        let mut model = load_model(&self.device, run.weight_format(), &files, adapter, &mut emit).await?;
+        let place = Place { device: &self.device, ..Place::in_force(&run) };
+        let mut model = load_model(place, &files, adapter, &mut emit).await?;
         if !is_continued {
             model.attach(&run.method, run.seed)?;
         }

@@ -56,6 +56,16 @@ fn every_stop_text_counts_and_a_comma_is_one() {
 }
 
 #[test]
+fn a_device_without_products_of_bf16_is_refused_by_name() {
+    let dir = workplace();
+    let message = refused(dir.path(), &format!("{GENERATE} --precision bf16 --prompt What"), 2);
+    assert!(
+        message.contains("cpu") && message.contains("bf16") && message.contains("--precision"),
+        "{message}"
+    );
+}
+
+#[test]
 fn a_wrong_value_names_its_flag() {
     let dir = workplace();
     let dir = dir.path();

@@ -21,7 +21,7 @@ const ROWS: [RowSize; 4] = [RowSize { tokens: 40, targets: 10 }; 4];
 
 fn known<'a>(spec: &'a Spec, rows: &'a [RowSize]) -> Known<'a> {
     let rate = Some(Rate { flop_per_sec: 1e9, from: RateFrom::Steps });
-    Known { spec, rows, held_out: None, held: None, kernels: Kernels::Fused, rate, limit_bytes: None }
+    Known { spec, rows, held_out: None, held: None, kernels: Kernels::Cpu, rate, limit_bytes: None }
 }
 
 fn elements(tensors: impl IntoIterator<Item = AnyTensor>) -> u64 {

@@ -67,12 +67,13 @@ fn spoken(code: &str) -> Vec<String> {
     all
 }
 
-/// Settings that the page answers by itself.
-const NOT_SHOWN: [&str; 9] = [
+/// Settings that the page answers by itself, or that mean nothing in a browser, whose GPUs have no products of bf16.
+const NOT_SHOWN: [&str; 10] = [
     "model",
     "adapter",
     "out",
     "device",
+    "precision",
     "data.path",
     "data.eval_path",
     "data.columns",

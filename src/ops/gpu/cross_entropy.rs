@@ -1,6 +1,6 @@
-//! Cross-entropy with its gradient, a row of logits to a unit.
+//! Cross-entropy with its gradient, by rows of logits.
 
-use super::{empty_like, one_each};
+use super::{empty_like, first_of, largest_of, row_of, rows_of, total};
 use crate::ops::cross_entropy::SoftmaxCrossEntropy;
 use burn::backend::ops::IntTensorOps;
 use burn::backend::tensor::{FloatTensor, IntTensor};
@@ -22,7 +22,7 @@ impl SoftmaxCrossEntropy for CubeBackend {
         let grad = empty_like(&logits, logits.meta.shape().clone());
         let [loss, correct] = [(); 2].map(|()| empty_like(&logits, Shape::new([n_rows])));
         let client = logits.client.clone();
-        let (count, units) = one_each(&client, n_rows);
+        let (count, units, sharing) = rows_of(&client, n_rows, vocab);
         // SAFETY: the kernel holds its reads and writes within the sizes it is given; targets are ids of the vocabulary.
         unsafe {
             row::launch_unchecked(
@@ -36,6 +36,7 @@ impl SoftmaxCrossEntropy for CubeBackend {
                 n_rows as u32,
                 vocab as u32,
                 label_smoothing,
+                sharing,
             );
         }
         (loss, correct, grad)
@@ -63,36 +64,42 @@ fn row(
     n_rows: u32,
     vocab: u32,
     smoothing: f32,
+    #[comptime] sharing: usize,
 ) {
-    if ABSOLUTE_POS < n_rows as usize {
-        let row = ABSOLUTE_POS;
-        let vocab = vocab as usize;
-        let start = row * vocab;
-        let target = start + targets.ids[row] as usize;
-        let weight = targets.weights[row];
-        let mut largest = logits[start];
-        let mut all = 0.0f32;
-        for i in 0..vocab {
-            let value = logits[start + i];
-            largest = max(largest, value);
-            all += value;
+    let row = row_of(n_rows, sharing);
+    let first = first_of(sharing);
+    let vocab = vocab as usize;
+    let start = row * vocab;
+    let target = targets.ids[row] as usize;
+    let weight = targets.weights[row];
+    let mut largest = logits[start];
+    let mut all = 0.0f32;
+    for i in range_stepped(first, vocab, sharing) {
+        let value = logits[start + i];
+        largest = max(largest, value);
+        all += value;
+    }
+    let largest = largest_of(largest, sharing);
+    let all = total(all, sharing);
+    let mut sum = 0.0f32;
+    for i in range_stepped(first, vocab, sharing) {
+        sum += (logits[start + i] - largest).exp();
+    }
+    let sum = total(sum, sharing);
+    let count = f32::cast_from(vocab);
+    let scale = weight / sum;
+    let uniform = weight * smoothing / count;
+    for i in range_stepped(first, vocab, sharing) {
+        let mut value = (logits[start + i] - largest).exp() * scale - uniform;
+        if i == target {
+            value -= weight * (1.0f32 - smoothing);
         }
-        let mut total = 0.0f32;
-        for i in 0..vocab {
-            let value = (logits[start + i] - largest).exp();
-            grad[start + i] = value;
-            total += value;
-        }
-        let count = f32::cast_from(vocab);
-        let at_target = logits[target] - largest;
+        grad[start + i] = value;
+    }
+    if first == 0 {
+        let at_target = logits[start + target] - largest;
         let mean = all / count - largest;
-        figures.loss[row] = weight * (total.ln() - (1.0f32 - smoothing) * at_target - smoothing * mean);
+        figures.loss[row] = weight * (sum.ln() - (1.0f32 - smoothing) * at_target - smoothing * mean);
         figures.correct[row] = select(at_target == 0.0f32, 1.0f32, 0.0f32);
-        let scale = weight / total;
-        let uniform = weight * smoothing / count;
-        for i in 0..vocab {
-            grad[start + i] = grad[start + i] * scale - uniform;
-        }
-        grad[target] -= weight * (1.0f32 - smoothing);
     }
 }

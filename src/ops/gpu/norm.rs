@@ -1,6 +1,6 @@
-//! RMS normalisation, a row to a unit.
+//! RMS normalisation, by rows.
 
-use super::{empty_like, one_each};
+use super::{empty_like, first_of, one_each, row_of, rows_of, total};
 use crate::ops::norm::{RmsNorm, RmsNormKernel};
 use burn::backend::tensor::FloatTensor;
 use burn::tensor::Shape;
@@ -21,7 +21,7 @@ impl RmsNormKernel for CubeBackend {
         let (n_rows, d) = rows(&x);
         let y = empty_like(&x, x.meta.shape().clone());
         let client = x.client.clone();
-        let (count, units) = one_each(&client, n_rows);
+        let (count, units, sharing) = rows_of(&client, n_rows, d);
         // SAFETY: the kernel holds its reads and writes within the sizes it is given.
         unsafe {
             normalise::launch_unchecked(
@@ -34,6 +34,7 @@ impl RmsNormKernel for CubeBackend {
                 n_rows as u32,
                 d as u32,
                 epsilon,
+                sharing,
             );
         }
         y
@@ -49,7 +50,7 @@ impl RmsNormKernel for CubeBackend {
         let (n_rows, d) = rows(&x);
         let dx = empty_like(&x, x.meta.shape().clone());
         let client = x.client.clone();
-        let (count, units) = one_each(&client, n_rows);
+        let (count, units, sharing) = rows_of(&client, n_rows, d);
         // SAFETY: as above.
         unsafe {
             normalise_back::launch_unchecked(
@@ -63,6 +64,7 @@ impl RmsNormKernel for CubeBackend {
                 n_rows as u32,
                 d as u32,
                 epsilon,
+                sharing,
             );
         }
         dx
@@ -74,7 +76,7 @@ impl RmsNormKernel for CubeBackend {
         let inverse = empty_like(&x, Shape::new([n_rows]));
         let dw = empty_like(&x, Shape::new([d]));
         let client = x.client.clone();
-        let (count, units) = one_each(&client, n_rows);
+        let (count, units, sharing) = rows_of(&client, n_rows, d);
         let (count_columns, units_columns) = one_each(&client, d);
         // SAFETY: as above.
         unsafe {
@@ -87,6 +89,7 @@ impl RmsNormKernel for CubeBackend {
                 n_rows as u32,
                 d as u32,
                 epsilon,
+                sharing,
             );
             weight_grad::launch_unchecked(
                 &client,
@@ -112,29 +115,36 @@ fn rows(x: &CubeTensor) -> (usize, usize) {
 }
 
 #[cube]
-fn inverse_rms_of(x: &[f32], start: usize, d: usize, epsilon: f32) -> f32 {
+fn inverse_rms_of(x: &[f32], start: usize, d: usize, epsilon: f32, #[comptime] sharing: usize) -> f32 {
     let mut sum = 0.0f32;
-    for i in 0..d {
+    for i in range_stepped(first_of(sharing), d, sharing) {
         let value = x[start + i];
         sum += value * value;
     }
-    1.0f32 / (sum / f32::cast_from(d) + epsilon).sqrt()
+    1.0f32 / (total(sum, sharing) / f32::cast_from(d) + epsilon).sqrt()
 }
 
 #[cube(launch_unchecked)]
-fn normalise(x: &[f32], weight: &[f32], y: &mut [f32], n_rows: u32, d: u32, epsilon: f32) {
-    if ABSOLUTE_POS < n_rows as usize {
-        let d = d as usize;
-        let start = ABSOLUTE_POS * d;
-        let r = inverse_rms_of(x, start, d, epsilon);
-        for i in 0..d {
-            y[start + i] = x[start + i] * r * weight[i];
-        }
+fn normalise(
+    x: &[f32],
+    weight: &[f32],
+    y: &mut [f32],
+    n_rows: u32,
+    d: u32,
+    epsilon: f32,
+    #[comptime] sharing: usize,
+) {
+    let d = d as usize;
+    let start = row_of(n_rows, sharing) * d;
+    let r = inverse_rms_of(x, start, d, epsilon, sharing);
+    for i in range_stepped(first_of(sharing), d, sharing) {
+        y[start + i] = x[start + i] * r * weight[i];
     }
 }
 
 // With r = 1/rms and g' = g·w: dx = r·(g' − x·r²·mean(g'·x)).
 #[cube(launch_unchecked)]
+#[allow(clippy::too_many_arguments)]
 fn normalise_back(
     x: &[f32],
     weight: &[f32],
@@ -143,28 +153,36 @@ fn normalise_back(
     n_rows: u32,
     d: u32,
     epsilon: f32,
+    #[comptime] sharing: usize,
 ) {
-    if ABSOLUTE_POS < n_rows as usize {
-        let d = d as usize;
-        let start = ABSOLUTE_POS * d;
-        let r = inverse_rms_of(x, start, d, epsilon);
-        let mut dot = 0.0f32;
-        for i in 0..d {
-            dot += grad[start + i] * weight[i] * x[start + i];
-        }
-        let c = dot * r * r / f32::cast_from(d);
-        for i in 0..d {
-            dx[start + i] = r * (grad[start + i] * weight[i] - x[start + i] * c);
-        }
+    let d = d as usize;
+    let first = first_of(sharing);
+    let start = row_of(n_rows, sharing) * d;
+    let r = inverse_rms_of(x, start, d, epsilon, sharing);
+    let mut dot = 0.0f32;
+    for i in range_stepped(first, d, sharing) {
+        dot += grad[start + i] * weight[i] * x[start + i];
+    }
+    let c = total(dot, sharing) * r * r / f32::cast_from(d);
+    for i in range_stepped(first, d, sharing) {
+        dx[start + i] = r * (grad[start + i] * weight[i] - x[start + i] * c);
     }
 }
 
 #[cube(launch_unchecked)]
-fn inverse_rms(x: &[f32], inverse: &mut [f32], n_rows: u32, d: u32, epsilon: f32) {
-    if ABSOLUTE_POS < n_rows as usize {
-        let row = ABSOLUTE_POS;
-        let d = d as usize;
-        inverse[row] = inverse_rms_of(x, row * d, d, epsilon);
+fn inverse_rms(
+    x: &[f32],
+    inverse: &mut [f32],
+    n_rows: u32,
+    d: u32,
+    epsilon: f32,
+    #[comptime] sharing: usize,
+) {
+    let row = row_of(n_rows, sharing);
+    let d = d as usize;
+    let r = inverse_rms_of(x, row * d, d, epsilon, sharing);
+    if first_of(sharing) == 0 {
+        inverse[row] = r;
     }
 }
 

@@ -18,7 +18,7 @@ impl PackedOps for CubeBackend {
         debug_assert_eq!(product_shape(x.meta.shape(), weight.shape, is_turned).num_dims(), 2);
         let dense = unpacked(&weight, None);
         let dense = if is_turned { Self::float_transpose(dense) } else { dense };
-        if weight.is_software { Self::product(x, dense) } else { Self::float_matmul(x, dense) }
+        Self::product(x, dense)
     }
 
     fn packed_rows(ids: IntTensor<Self>, weight: PackedParts<Self>) -> FloatTensor<Self> {
@@ -27,7 +27,7 @@ impl PackedOps for CubeBackend {
 }
 
 /// The matrix, or its rows of these numbers, in f32.
-fn unpacked(weight: &PackedParts<CubeBackend>, ids: Option<CubeTensor>) -> CubeTensor {
+pub(super) fn unpacked(weight: &PackedParts<CubeBackend>, ids: Option<CubeTensor>) -> CubeTensor {
     let PackedParts { words, scales, mins, shape: [rows, columns], form, .. } = weight.clone();
     let ids = ids.map(into_contiguous);
     let n_rows = ids.as_ref().map_or(rows, |ids| ids.meta.shape()[0]);

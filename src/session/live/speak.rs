@@ -1,8 +1,8 @@
 //! Continuations from the base model and from the last run's result.
 
-use super::super::{load_model, prompts};
+use super::super::{Place, load_model, prompts};
 use super::{Session, Tell};
-use crate::config::{GenerateConfig, Run, WeightFormat};
+use crate::config::{GenerateConfig, Run};
 use crate::generate::{FinishReason, generate};
 use crate::methods::MethodConfig;
 use crate::models::{Adapter, CausalLm, Pass};
@@ -84,10 +84,9 @@ impl<S: Store> Session<S> {
             Some(folder) => Some(Adapter::load(&self.store, folder).await?),
             None => None,
         };
-        let model = load_model(&self.device, WeightFormat::Auto, &files, attached, &mut |event| {
-            tell(Update::Event(event))
-        })
-        .await?;
+        let model =
+            load_model(Place::plain(&self.device), &files, attached, &mut |event| tell(Update::Event(event)))
+                .await?;
         Ok(Speaker { model, key, adapter })
     }
 }

@@ -1,9 +1,8 @@
-//! Matrix product with one tile of the result in each unit's registers.
+//! Matrix product with one tile of the result in each unit's registers: no barriers.
 
-use super::empty_like;
-use crate::ops::matmul::{Product, shape_of};
-use burn::backend::tensor::FloatTensor;
-use burn_cubecl::CubeBackend;
+use super::{Steps, padded};
+use crate::ops::gpu::{SOFTWARE_UNITS, empty_like};
+use crate::ops::matmul::shape_of;
 use burn_cubecl::cubecl::{self, prelude::*};
 use burn_cubecl::tensor::CubeTensor;
 
@@ -11,61 +10,33 @@ use burn_cubecl::tensor::CubeTensor;
 /// 0.2 · 10⁹ multiply-adds a second at 1, 0.7 at 4, 2 at 8, fewer again at 16.
 const TILE: usize = 8;
 
-impl Product for CubeBackend {
-    fn product(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>) -> FloatTensor<Self> {
-        let out = empty_like(&lhs, shape_of(lhs.meta.shape(), rhs.meta.shape()));
-        let (left, right) = (Steps::of(&lhs), Steps::of(&rhs));
-        let [outer, inner, m, k] = padded(lhs.meta.shape(), 1);
-        let n = padded(rhs.meta.shape(), 1)[3];
-        let tiles = [n, m].map(|length| (length as u32).div_ceil(TILE as u32));
-        // Units that lie along the longer side all have a tile to make.
-        let wide = tiles[0].next_power_of_two().min(4);
-        let units = [wide, super::UNITS / wide];
-        let client = lhs.client.clone();
-        let count = CubeCount::Static(
-            tiles[0].div_ceil(units[0]),
-            tiles[1].div_ceil(units[1]),
-            (outer * inner) as u32,
+pub(super) fn product(lhs: CubeTensor, rhs: CubeTensor) -> CubeTensor {
+    let out = empty_like(&lhs, shape_of(lhs.meta.shape(), rhs.meta.shape()));
+    let (left, right) = (Steps::launch(Steps::of(&lhs)), Steps::launch(Steps::of(&rhs)));
+    let [outer, inner, m, k] = padded(lhs.meta.shape(), 1);
+    let n = padded(rhs.meta.shape(), 1)[3];
+    let tiles = [n, m].map(|length| (length as u32).div_ceil(TILE as u32));
+    // Units that lie along the longer side all have a tile to make.
+    let wide = tiles[0].next_power_of_two().min(4);
+    let units = [wide, SOFTWARE_UNITS / wide];
+    let client = lhs.client.clone();
+    let count =
+        CubeCount::Static(tiles[0].div_ceil(units[0]), tiles[1].div_ceil(units[1]), (outer * inner) as u32);
+    // SAFETY: the kernel holds its reads and writes within the sizes it is given.
+    unsafe {
+        tile::launch_unchecked(
+            &client,
+            count,
+            CubeDim::new_2d(units[0], units[1]),
+            lhs.into_buffer_arg(),
+            rhs.into_buffer_arg(),
+            out.clone().into_buffer_arg(),
+            left,
+            right,
+            SizesLaunch::new(inner as u32, m as u32, k as u32, n as u32),
         );
-        // SAFETY: the kernel holds its reads and writes within the sizes it is given.
-        unsafe {
-            tile::launch_unchecked(
-                &client,
-                count,
-                CubeDim::new_2d(units[0], units[1]),
-                lhs.into_buffer_arg(),
-                rhs.into_buffer_arg(),
-                out.clone().into_buffer_arg(),
-                left,
-                right,
-                SizesLaunch::new(inner as u32, m as u32, k as u32, n as u32),
-            );
-        }
-        out
     }
-}
-
-/// The last four entries, with `fill` in front where there are fewer.
-fn padded(dims: &[usize], fill: usize) -> [usize; 4] {
-    let mut last = [fill; 4];
-    last[4 - dims.len()..].copy_from_slice(dims);
-    last
-}
-
-/// Elements from one entry of each dimension to the next.
-#[derive(CubeType, CubeLaunch, Clone, Copy)]
-struct Steps {
-    outer: u32,
-    inner: u32,
-    row: u32,
-    column: u32,
-}
-
-impl Steps {
-    fn of(x: &CubeTensor) -> StepsLaunch {
-        let [outer, inner, row, column] = padded(x.meta.strides(), 0).map(|step| step as u32);
-        StepsLaunch::new(outer, inner, row, column)
-    }
+    out
 }
 
 #[derive(CubeType, CubeLaunch, Clone, Copy)]
