@@ -9,8 +9,6 @@ pub use browser::{Limits, acquire};
 use crate::{Error, Result};
 use burn::tensor::{Device, DeviceType};
 use serde::Serialize;
-#[cfg(feature = "gpu")]
-use std::sync::RwLock;
 
 /// A device that this build can train on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -152,28 +150,12 @@ fn found(devices: DeviceType) -> Vec<Device> {
         .collect()
 }
 
-/// Whether the device is a program on the CPU, as SwiftShader and llvmpipe are.
-#[cfg(feature = "gpu")]
-pub(crate) fn is_software(device: &Device) -> bool {
-    // Asked at every operation, and each answer copies names.
-    static KNOWN: RwLock<Vec<(Device, bool)>> = RwLock::new(Vec::new());
-    let known =
-        |known: &Vec<(Device, bool)>| known.iter().find(|(other, _)| other == device).map(|found| found.1);
-    if let Some(answer) = KNOWN.read().ok().and_then(|all| known(&all)) {
-        return answer;
-    }
-    let answer = device.identity().is_some_and(|identity| identity.physical.is_none());
-    if let Ok(mut all) = KNOWN.write() {
-        all.push((device.clone(), answer));
-    }
-    answer
-}
-
 /// The SPIR-V that the Vulkan backend generates crashes in llvmpipe (Mesa 22.3 and 25.0) and gives wrong matrix
 /// products in SwiftShader; the WGSL of `webgpu` runs in both.
 #[cfg(feature = "vulkan")]
 fn is_sound(devices: &DeviceType, device: &Device) -> bool {
-    !(matches!(devices, DeviceType::Vulkan) && is_software(device))
+    let is_software = || device.identity().is_some_and(|identity| identity.physical.is_none());
+    !(matches!(devices, DeviceType::Vulkan) && is_software())
 }
 
 #[cfg(not(any(feature = "vulkan", all(feature = "webgpu", target_arch = "wasm32"))))]

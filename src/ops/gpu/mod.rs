@@ -140,17 +140,63 @@ mod tests {
 
     #[cfg(feature = "webgpu")]
     mod with_a_device {
+        use super::super::matmul::cooperative::nearest_bf16;
         use super::SHARES;
         use crate::ops::testing::{assert_close, random};
         use crate::ops::{matmul, rotate_half};
+        use burn::backend::DispatchDevice;
         use burn::tensor::{Device, Tensor};
+        use burn_cubecl::cubecl::{self, prelude::*};
+        use half::bf16;
         use std::sync::atomic::Ordering;
+
+        fn gpu() -> Device {
+            let name = std::env::var("ATTUNE_TEST_DEVICE").unwrap_or_else(|_| "webgpu".into());
+            crate::device::open(&name).expect("a build for GPUs is tested with a device")
+        }
+
+        #[cube(launch)]
+        fn round(x: &[f32], y: &mut [f32]) {
+            if ABSOLUTE_POS < x.len() {
+                y[ABSOLUTE_POS] = nearest_bf16(x[ABSOLUTE_POS]);
+            }
+        }
+
+        #[test]
+        fn values_are_rounded_to_the_nearest_bf16() {
+            let gpu = gpu();
+            let DispatchDevice::Cube(device) = gpu.as_dispatch() else { panic!("a GPU") };
+            let client = device.client();
+            // Halfway from below and above, to even and to odd; both signs, the smallest and the largest.
+            let mut bits =
+                vec![0, 1, 0x7F80_0000, 0x3F80_8000, 0x3F81_8000, 0x3F80_7FFF, 0x3F80_8001, 0x7F7F_FFFF];
+            bits.extend((0..500u32).map(|i| i.wrapping_mul(0x9e37_79b9) & 0x7F7F_FFFF));
+            bits.extend(bits.clone().iter().map(|bits| bits | 0x8000_0000));
+            let values: Vec<f32> = bits.into_iter().map(f32::from_bits).collect();
+            let n = values.len();
+            let (x, y) = (client.create_from_slice(bytemuck::cast_slice(&values)), client.empty(4 * n));
+            // SAFETY: both have n values.
+            let [from, to] = [&x, &y].map(|x| unsafe { BufferArg::from_raw_parts(x.clone(), n) });
+            round::launch(
+                &client,
+                CubeCount::Static(n.div_ceil(64) as u32, 1, 1),
+                CubeDim::new_1d(64),
+                from,
+                to,
+            );
+            let found = client.read_one(y).expect("read back");
+            let found: &[f32] = bytemuck::cast_slice(&found);
+            for (&value, &found) in values.iter().zip(found) {
+                let expected = bf16::from_f32(value).to_f32();
+                // What is smaller than normal numbers may be flushed.
+                assert!(found == expected || !value.is_normal(), "{value:e}: {found:e} is not {expected:e}");
+            }
+        }
 
         /// Each kernel against the CPU's is the self-test's work; the rest is for what its sizes do not reach.
         #[test]
         fn kernels_compute_like_the_cpu() {
-            let name = std::env::var("ATTUNE_TEST_DEVICE").unwrap_or_else(|_| "webgpu".into());
-            let gpu = crate::device::open(&name).expect("a build for GPUs is tested with a device");
+            let gpu = gpu();
             crate::native::block_on(crate::ops::self_test(&gpu)).expect("as the device has it");
             // More rows than one axis of workgroups holds.
             let (x, angles) = (random::<4>([1, 4096, 8, 80], 1), random::<3>([1, 4096, 40], 2));

@@ -53,6 +53,16 @@ impl Tile {
 
 type Four = Vector<bf16, Const<4>>;
 
+/// The nearest value that a bf16 holds, of two the even one. A driver's own conversion may cut off: through Vulkan an
+/// H100's does.
+#[cube]
+pub(in crate::ops::gpu) fn nearest_bf16(x: f32) -> f32 {
+    let bits = u32::reinterpret(x);
+    let nearest = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF_0000;
+    // A NaN's bits could overflow into a number's.
+    select(x == x, f32::reinterpret(nearest), x)
+}
+
 /// The four values from `at` on of a line, rounded; 0 beyond the inner end.
 #[cube]
 fn four(
@@ -72,7 +82,7 @@ fn four(
         let (o, i) = if comptime!(along_inner) { (outer, k + j as u32) } else { (outer + j as u32, k) };
         let at = base + min(o, outer_end - 1) * outer_step + min(i, k_end - 1) * k_step;
         let value = select(i < k_end, x[at as usize], 0.0f32);
-        values.insert(j, bf16::cast_from(value));
+        values.insert(j, bf16::cast_from(nearest_bf16(value)));
     }
     values
 }

@@ -1,7 +1,7 @@
 //! Matrix product. Where a workgroup shares memory well, it makes a tile of the result together; an adapter that is a
 //! program has a kernel without barriers.
 
-mod cooperative;
+pub(super) mod cooperative;
 mod tiled;
 mod unit;
 
