@@ -94,6 +94,7 @@ pub fn low_rank(x: Tensor<2>, a: Tensor<2>, b: Tensor<2>, scale: f32) -> Tensor<
 /// [`WeightMatrix`] as a backend has it.
 #[derive(Clone, Debug, ExtensionType)]
 #[cfg_attr(feature = "gpu", extension_type(fusion))]
+#[allow(clippy::large_enum_variant)] // as of `WeightMatrix`
 pub(super) enum Weight<B: Backend> {
     /// Floating point.
     Dense(FloatTensor<B>),

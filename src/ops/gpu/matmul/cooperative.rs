@@ -60,7 +60,8 @@ pub(in crate::ops::gpu) fn nearest_bf16(x: f32) -> f32 {
     let bits = u32::reinterpret(x);
     let nearest = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF_0000;
     // A NaN's bits could overflow into a number's.
-    select(x == x, f32::reinterpret(nearest), x)
+    let is_nan = (bits & 0x7FFF_FFFF) > 0x7F80_0000;
+    select(is_nan, x, f32::reinterpret(nearest))
 }
 
 /// The four values from `at` on of a line, rounded; 0 beyond the inner end.
