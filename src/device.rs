@@ -124,6 +124,19 @@ pub fn max_tensor_bytes(_: &Device) -> Option<u64> {
     None
 }
 
+/// Whether the device of that name is an adapter that is a program on the CPU, as SwiftShader and llvmpipe are.
+#[cfg(any(feature = "cuda", feature = "metal", feature = "vulkan", feature = "webgpu"))]
+pub fn is_program(name: &str) -> bool {
+    let identity = || open(name).ok()?.identity();
+    name != "cpu" && identity().is_some_and(|identity| identity.physical.is_none())
+}
+
+/// Whether the device of that name is an adapter that is a program on the CPU, as SwiftShader and llvmpipe are.
+#[cfg(not(any(feature = "cuda", feature = "metal", feature = "vulkan", feature = "webgpu")))]
+pub fn is_program(_: &str) -> bool {
+    false
+}
+
 /// Every device of every backend in this build, the best first.
 pub fn list() -> Vec<DeviceInfo> {
     let mut infos = Vec::new();

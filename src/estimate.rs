@@ -11,6 +11,7 @@ mod work;
 use crate::config::Run;
 use crate::data::Encoded;
 use crate::data::batches::{BatchPlan, bucket};
+use crate::device;
 use crate::methods::MethodConfig;
 use crate::models::{HeldBytes, Spec};
 use crate::protocol::{Estimate, Memory, RateFrom, TimeEstimate};
@@ -48,14 +49,20 @@ impl RowSize {
 pub enum Kernels {
     /// Those of the CPU, which keep little.
     Cpu,
-    /// Those of GPUs, which keep attention's probabilities.
+    /// Those of GPUs, which keep attention's probabilities in bf16.
     Gpu,
+    /// Those of adapters that are programs, which always keep them.
+    Program,
 }
 
 impl Kernels {
     /// Those of the device of that name, as `device::resolve` gives it.
     pub fn of(device: &str) -> Self {
-        if device == "cpu" { Self::Cpu } else { Self::Gpu }
+        match device {
+            "cpu" => Self::Cpu,
+            name if device::is_program(name) => Self::Program,
+            _ => Self::Gpu,
+        }
     }
 }
 
@@ -187,6 +194,7 @@ fn memory(known: Known<'_>, run: &Run, sizes: &Sizes) -> (Memory, u64) {
         is_later: total_steps != 1,
         accumulates: run.train.gradient_accumulation_steps > 1,
         kernels: known.kernels,
+        precision: run.precision,
     };
     (moment.peak(), moment.largest_tensor())
 }

@@ -6,13 +6,17 @@
 
 use super::sizes::{Input, Linear, Sizes};
 use super::{BatchShape, Kernels};
-use crate::config::TrainConfig;
+use crate::config::{Precision, TrainConfig};
 use crate::models::{NormKind, Spec};
 use crate::objectives::sft::CHUNK;
+use crate::ops;
 use crate::protocol::Memory;
 
 /// Bytes of an element: everything is computed in f32.
 const F32: u64 = 4;
+
+/// Elements that a range of keys takes: two numbers of 64 bits.
+const RANGE: u64 = 4;
 
 /// Code, threads and buffers of the process, tokenizer aside: a whole run of a tiny model (measured).
 const PROGRAM: u64 = 17_000_000;
@@ -32,6 +36,7 @@ pub(super) struct Moment<'a> {
     /// Whether a step has several batches.
     pub accumulates: bool,
     pub kernels: Kernels,
+    pub precision: Precision,
 }
 
 impl Moment<'_> {
@@ -67,7 +72,7 @@ impl Moment<'_> {
         let (hidden, targets) = (self.spec.hidden_size as u64, self.batch.targets as u64);
         let copies = match self.kernels {
             Kernels::Cpu => 1,
-            Kernels::Gpu => 2,
+            Kernels::Gpu | Kernels::Program => 2,
         };
         let chunk = copies * self.chunk() * self.spec.vocab_size as u64;
         // States, normalised states and their gradients.
@@ -133,12 +138,21 @@ impl Moment<'_> {
         if self.accumulates { self.sizes.n_trained } else { 0 }
     }
 
+    /// Whether attention takes steps, and keeps its probabilities for the backward pass.
+    fn keeps_probabilities(&self) -> bool {
+        match self.kernels {
+            Kernels::Cpu => false,
+            Kernels::Gpu => {
+                self.precision != Precision::F32
+                    || !ops::has_tiled_attention(self.spec.head_dim, self.batch.seq_len)
+            }
+            Kernels::Program => true,
+        }
+    }
+
     /// Attention's weights of one token in all heads, where they are kept at all.
     fn scores_per_token(&self) -> u64 {
-        match self.kernels {
-            Kernels::Cpu => 0,
-            Kernels::Gpu => self.spec.n_heads as u64 * self.batch.seq_len as u64,
-        }
+        if self.keeps_probabilities() { self.spec.n_heads as u64 * self.batch.seq_len as u64 } else { 0 }
     }
 
     /// Masks and rotations, which all layers of a kind share.
@@ -149,7 +163,9 @@ impl Moment<'_> {
                 kinds.push(layer);
             }
         }
-        kinds.len() as u64 * self.tokens() * (self.batch.seq_len as u64 + self.spec.head_dim as u64)
+        // A token's keys are a range, or a row of what is added to scores.
+        let mask = if self.keeps_probabilities() { self.batch.seq_len as u64 } else { RANGE };
+        kinds.len() as u64 * self.tokens() * (mask + self.spec.head_dim as u64)
     }
 
     /// What the graph keeps of all layers; of checkpointed layers their inputs.
@@ -183,26 +199,23 @@ impl Moment<'_> {
         per_token += if spec.qk_norm { q + kv } else { 0 };
         // Rotated queries and keys, values; a merged projection is kept whole beside its reordered queries.
         per_token += if spec.names.qkv.is_some() { 2 * q + 2 * kv } else { q + 2 * kv };
-        let activation = match self.kernels {
-            Kernels::Cpu => {
-                // Attention's result, which is a trained output projection's input as well, and a sum a head.
-                let is_kept = linears.iter().any(|l| l.input == Input::Heads && keeps(&l));
-                per_token += spec.n_heads as u64 + if is_kept { 0 } else { q };
-                if spec.gated { 2 } else { 4 }
-            }
-            Kernels::Gpu => {
-                // Probabilities.
-                per_token += self.scores_per_token();
-                4
-            }
+        per_token += if self.keeps_probabilities() {
+            self.scores_per_token()
+        } else {
+            // Attention's result, which is a trained output projection's input as well, and a sum a head.
+            let is_kept = linears.iter().any(|l| l.input == Input::Heads && keeps(&l));
+            spec.n_heads as u64 + if is_kept { 0 } else { q }
         };
-        per_token += activation * inner;
+        // Gate and up, or what an activation without a gate is composed of.
+        per_token += inner * if spec.gated { 2 } else { 4 };
         if self.sizes.n_added == 0 && self.is_layer_norm() {
             // Layer normalisations are composed of several operations and keep what their trained weights multiply.
             per_token += 2 * hidden;
         }
-        // The input of every map that is trained or has an update, once.
-        let mut inputs: Vec<(Input, u64)> = linears.iter().filter(keeps).map(|l| (l.input, l.d_in)).collect();
+        // The input of every map that is trained or has an update, once; gated values are made again.
+        let is_remade = |l: &&Linear| spec.gated && l.input == Input::Inner && !l.is_trained;
+        let mut inputs: Vec<(Input, u64)> =
+            linears.iter().filter(keeps).filter(|l| !is_remade(l)).map(|l| (l.input, l.d_in)).collect();
         inputs.dedup();
         per_token += inputs.iter().map(|(_, d_in)| d_in).sum::<u64>();
         let targets = || linears.iter().filter(|linear| linear.is_target);

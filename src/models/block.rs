@@ -158,15 +158,11 @@ pub struct Mlp {
 
 impl Mlp {
     fn forward(&self, x: Tensor<2>, pass: Pass) -> Tensor<2> {
-        let inner = match &self.gate {
-            Some(gate) => ops::gated_activation(
-                gate.forward(x.clone(), pass),
-                self.up.forward(x, pass),
-                self.activation,
-            ),
-            None => self.activation.apply(self.up.forward(x, pass)),
+        let Some(gate) = &self.gate else {
+            return self.down.forward(self.activation.apply(self.up.forward(x, pass)), pass);
         };
-        self.down.forward(inner, pass)
+        let inputs = [gate.forward(x.clone(), pass), self.up.forward(x, pass)];
+        self.down.forward_gated(inputs, self.activation, pass)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::params::{Param, ParamMut, Tape};
 use super::weight::Weight;
-use crate::ops::{self, WeightMatrix};
+use crate::ops::{self, Activation, WeightMatrix};
 use burn::tensor::{Int, Tensor, TensorData};
 
 /// How one forward pass is made.
@@ -109,25 +109,41 @@ impl Linear {
     /// # Shapes
     /// `x`: `[tokens, d_in]` · result: `[tokens, d_out]`
     pub fn forward(&self, x: Tensor<2>, pass: Pass) -> Tensor<2> {
-        let weight = self.base(pass);
-        let Some(low_rank) = self.low_rank.as_ref().filter(|_| pass.adapters == Adapters::On) else {
-            return self.add_bias(self.times(&weight, x), pass);
-        };
-        let weight = match (self.orientation, weight) {
-            (Orientation::OutIn, weight) => Some(weight),
-            (Orientation::InOut, WeightMatrix::Dense(weight)) => {
-                Some(WeightMatrix::Dense(weight.transpose()))
-            }
-            (Orientation::InOut, WeightMatrix::Packed(_)) => None,
-        };
-        if let Some(weight) =
-            weight.filter(|weight| !weight.is_tracked() && low_rank.drop_seed(pass).is_none())
-        {
-            let (a, b) = (low_rank.a.on(pass.tape), low_rank.b.on(pass.tape));
-            return self.add_bias(ops::low_rank_linear(x, &weight, a, b, low_rank.scale as f32), pass);
+        if let Some((weight, a, b, scale)) = self.fused(pass) {
+            return self.add_bias(ops::low_rank_linear(x, &weight, a, b, scale), pass);
         }
+        let low_rank = self.low_rank.as_ref().filter(|_| pass.adapters == Adapters::On);
         let y = self.add_bias(self.times(&self.base(pass), x.clone()), pass);
-        y + low_rank.forward(x, pass)
+        match low_rank {
+            Some(low_rank) => y + low_rank.forward(x, pass),
+            None => y,
+        }
+    }
+
+    /// [`Linear::forward`] of `activation(gate) · up`.
+    ///
+    /// # Shapes
+    /// `gate`, `up`: `[tokens, d_in]` · result: `[tokens, d_out]`
+    pub fn forward_gated(&self, inputs: [Tensor<2>; 2], activation: Activation, pass: Pass) -> Tensor<2> {
+        if let Some((weight, a, b, scale)) = self.fused(pass) {
+            let y = ops::gated_low_rank_linear(inputs, activation, &weight, a, b, scale);
+            return self.add_bias(y, pass);
+        }
+        let [gate, up] = inputs;
+        self.forward(ops::gated_activation(gate, up, activation), pass)
+    }
+
+    /// Base weight `[d_out, d_in]`, factors and scale, where base and update are one operation: the base is frozen, and
+    /// both have the same input.
+    fn fused(&self, pass: Pass) -> Option<(WeightMatrix, Tensor<2>, Tensor<2>, f32)> {
+        let low_rank = self.low_rank.as_ref().filter(|_| pass.adapters == Adapters::On)?;
+        let weight = match (self.orientation, self.base(pass)) {
+            (Orientation::OutIn, weight) => weight,
+            (Orientation::InOut, WeightMatrix::Dense(weight)) => WeightMatrix::Dense(weight.transpose()),
+            (Orientation::InOut, WeightMatrix::Packed(_)) => return None,
+        };
+        (!weight.is_tracked() && low_rank.drop_seed(pass).is_none())
+            .then(|| (weight, low_rank.a.on(pass.tape), low_rank.b.on(pass.tape), low_rank.scale as f32))
     }
 
     /// The base weight, or its trained copy, in its stored orientation.

@@ -11,7 +11,7 @@ use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension, tensor
 use burn::tensor::Tensor;
 
 /// Activation functions, named as transformers' `hidden_act`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Activation {
     /// `silu`: x·sigmoid(x)
     Silu,
@@ -19,8 +19,8 @@ pub enum Activation {
     GeluTanh,
 }
 
-const SQRT_2_OVER_PI: f32 = 0.797_884_6;
-const CUBIC: f32 = 0.044_715;
+pub(super) const SQRT_2_OVER_PI: f32 = 0.797_884_6;
+pub(super) const CUBIC: f32 = 0.044_715;
 
 impl Activation {
     /// The function on any backend, from burn's operations.
@@ -57,27 +57,32 @@ impl Activation {
 /// # Shapes
 /// `gate`, `up` and the result are alike.
 pub fn gated_activation<const D: usize>(gate: Tensor<D>, up: Tensor<D>, activation: Activation) -> Tensor<D> {
-    if super::on_cpu(&gate) {
+    if super::is_fused(&gate) {
         let y = <Dispatch as Gated>::gated(gate.into_dispatch(), up.into_dispatch(), activation);
         return Tensor::from_dispatch(y);
     }
     activation.apply(gate) * up
 }
 
-#[backend_extension(Flex, Autodiff)]
-trait Gated: Backend {
+#[backend_extension(Flex, Cube: cfg(feature = "gpu"), Fusion: cfg(feature = "gpu"), Autodiff)]
+pub(super) trait Gated: Backend {
+    #[fusion(dtype = gate, shape = gate)]
     fn gated(gate: FloatTensor<Self>, up: FloatTensor<Self>, activation: Activation) -> FloatTensor<Self>;
 }
 
-trait GatedKernel: Backend {
+/// What a backend must bring for the fused forms to be differentiable on it.
+#[backend_extension(Flex, Cube: cfg(feature = "gpu"), Fusion: cfg(feature = "gpu"))]
+pub(super) trait GatedKernel: Backend {
+    #[fusion(dtype = gate, shape = gate)]
     fn forward(gate: FloatTensor<Self>, up: FloatTensor<Self>, activation: Activation) -> FloatTensor<Self>;
-    /// Gradients of gate and up.
+    /// Gradients of gate and up, and the result once more, for whoever has not kept it.
+    #[fusion(meta = |gate, up, _, _| (gate.clone(), up.clone(), gate.clone()))]
     fn backward(
         gate: FloatTensor<Self>,
         up: FloatTensor<Self>,
         activation: Activation,
         grad: FloatTensor<Self>,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 }
 
 impl Gated for Flex {
@@ -107,7 +112,7 @@ impl<B: GatedKernel> Backward<B, 2> for GatedBackward {
     fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
         let (gate, up, activation) = ops.state;
         let grad = grads.consume::<B>(&ops.node);
-        let (d_gate, d_up) = B::backward(gate, up, activation, grad);
+        let (d_gate, d_up, _) = B::backward(gate, up, activation, grad);
         for (node, grad) in ops.parents.into_iter().zip([d_gate, d_up]) {
             if let Some(node) = node {
                 grads.register::<B>(node.id, grad);
@@ -143,28 +148,27 @@ impl GatedKernel for Flex {
         up: FloatTensor<Self>,
         activation: Activation,
         grad: FloatTensor<Self>,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        let (gate, up, grad) = (dense(gate), dense(up), dense(grad));
-        let (gs, us, ds) = (values(&gate), values(&up), values(&grad));
-        let block = block(gs.len());
-        let [d_gate, d_up] = rows::make_pair(
-            gs.len(),
-            block,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        // Results take the inputs' places: a graph gives them away here, and what others hold is copied.
+        let mut all = [gate, up, grad].map(dense);
+        let n = all[0].layout().num_elements();
+        let block = block(n);
+        rows::for_each_of(
+            all.each_mut().map(|x| &mut x.storage_mut::<f32>()[..n]),
+            [block; 3],
             #[inline(always)]
-            |i, d_gate, d_up| {
-                let (gs, us, ds) = (
-                    &gs[i * block..][..d_gate.len()],
-                    &us[i * block..][..d_gate.len()],
-                    &ds[i * block..][..d_gate.len()],
-                );
-                for k in 0..d_gate.len() {
-                    let (value, slope) = activation.value_and_slope(gs[k]);
-                    d_gate[k] = ds[k] * us[k] * slope;
-                    d_up[k] = ds[k] * value;
+            |_, [gate, up, grad]| {
+                for ((gate, up), grad) in gate.iter_mut().zip(up).zip(grad) {
+                    let (value, slope) = activation.value_and_slope(*gate);
+                    let (u, d) = (*up, *grad);
+                    *gate = d * u * slope;
+                    *up = d * value;
+                    *grad = value * u;
                 }
             },
         );
-        (tensor(d_gate, gate.layout().shape().clone()), tensor(d_up, up.layout().shape().clone()))
+        let [d_gate, d_up, y] = all;
+        (d_gate, d_up, y)
     }
 }
 

@@ -91,13 +91,11 @@ impl SoftmaxCrossEntropy for Flex {
         let (targets, weights) = (targets.storage::<i32>(), values(&weights));
         let vocab = last_dim(&grad);
         let mut figures = vec![0.0; weights.len() * 2]; // [rows, (loss, correct)]
-        rows::for_each_pair(
-            grad.storage_mut::<f32>(),
-            vocab,
-            &mut figures,
-            2,
+        rows::for_each_of(
+            [grad.storage_mut::<f32>(), &mut figures],
+            [vocab, 2],
             #[inline(always)]
-            |row, x, out| {
+            |row, [x, out]| {
                 let (target, weight) = (targets[row] as usize, weights[row]);
                 let largest = max(x);
                 let at_target = x[target] - largest;

@@ -1,4 +1,6 @@
 //! A frozen linear layer with a low-rank update.
+// A handful of handles, made for a product at a time; what is derived from `Weight` is such an enum too.
+#![allow(clippy::large_enum_variant)]
 
 use super::cpu::gemm::{Factor, Matrix, Term, product};
 use super::cpu::packed::Way;
@@ -20,7 +22,6 @@ use burn::tensor::{DType, Shape, Tensor};
 
 /// A matrix `[d_out, d_in]` as it lies in memory.
 #[derive(Clone, Debug)]
-#[allow(clippy::large_enum_variant)] // a handful of handles, made for a product at a time
 pub enum WeightMatrix {
     /// Floating point.
     Dense(Tensor<2>),
@@ -50,6 +51,13 @@ impl WeightMatrix {
             Self::Packed(packed) => packed.times(x),
         }
     }
+
+    pub(super) fn into_dispatch(self) -> Weight<Dispatch> {
+        match self {
+            Self::Dense(weight) => Weight::Dense(weight.into_dispatch()),
+            Self::Packed(packed) => Weight::Packed(packed.parts()),
+        }
+    }
 }
 
 /// `x·Wᵀ + scale · (x·Aᵀ)·Bᵀ` (LoRA, 2106.09685). `weight` takes no part in a graph.
@@ -64,17 +72,19 @@ pub fn low_rank_linear(
     b: Tensor<2>,
     scale: f32,
 ) -> Tensor<2> {
-    let is_f32 = [x.dtype(), a.dtype(), b.dtype()] == [DType::F32; 3]
-        && !matches!(weight, WeightMatrix::Dense(weight) if weight.dtype() != DType::F32);
-    if super::is_fused(&x) && is_f32 {
-        let weight = match weight {
-            WeightMatrix::Dense(weight) => Weight::Dense(weight.clone().into_dispatch()),
-            WeightMatrix::Packed(packed) => Weight::Packed(packed.parts()),
-        };
+    if is_served(&x, weight, &a, &b) {
+        let weight = weight.clone().into_dispatch();
         let [x, a, b] = [x, a, b].map(Tensor::into_dispatch);
         return Tensor::from_dispatch(<Dispatch as LowRankLinear>::low_rank_linear(x, weight, a, b, scale));
     }
     reference(x, weight, a, b, scale)
+}
+
+/// Whether the fused form takes these.
+pub(super) fn is_served(x: &Tensor<2>, weight: &WeightMatrix, a: &Tensor<2>, b: &Tensor<2>) -> bool {
+    let is_f32 = [x.dtype(), a.dtype(), b.dtype()] == [DType::F32; 3]
+        && !matches!(weight, WeightMatrix::Dense(weight) if weight.dtype() != DType::F32);
+    super::is_fused(x) && is_f32
 }
 
 fn reference(x: Tensor<2>, weight: &WeightMatrix, a: Tensor<2>, b: Tensor<2>, scale: f32) -> Tensor<2> {
@@ -94,12 +104,21 @@ pub fn low_rank(x: Tensor<2>, a: Tensor<2>, b: Tensor<2>, scale: f32) -> Tensor<
 /// [`WeightMatrix`] as a backend has it.
 #[derive(Clone, Debug, ExtensionType)]
 #[cfg_attr(feature = "gpu", extension_type(fusion))]
-#[allow(clippy::large_enum_variant)] // as of `WeightMatrix`
 pub(super) enum Weight<B: Backend> {
     /// Floating point.
     Dense(FloatTensor<B>),
     /// Few bits a value.
     Packed(#[extension_type] PackedParts<B>),
+}
+
+impl<B: Backend, C: CheckpointStrategy> Weight<Autodiff<B, C>> {
+    /// Without the graph, in which it takes no part.
+    pub(super) fn inner(self) -> Weight<B> {
+        match self {
+            Self::Dense(weight) => Weight::Dense(weight.into_primitive()),
+            Self::Packed(parts) => Weight::Packed(parts.inner()),
+        }
+    }
 }
 
 #[backend_extension(Flex, Cube: cfg(feature = "gpu"), Fusion: cfg(feature = "gpu"), Autodiff)]
@@ -115,7 +134,7 @@ trait LowRankLinear: Backend {
 }
 
 #[cfg(feature = "gpu")]
-fn result_shape(x: &Shape, b: &Shape) -> Shape {
+pub(super) fn result_shape(x: &Shape, b: &Shape) -> Shape {
     Shape::new([x[0], b[0]])
 }
 
@@ -146,7 +165,7 @@ struct Kept<B: Backend> {
 }
 
 /// Result and `scale · x·Aᵀ`.
-fn forward<B: SumOfProducts + Product>(
+pub(super) fn forward<B: SumOfProducts + Product>(
     x: FloatTensor<B>,
     weight: Weight<B>,
     a: FloatTensor<B>,
@@ -190,10 +209,7 @@ impl<B: SumOfProducts + Product, C: CheckpointStrategy> LowRankLinear for Autodi
         b: FloatTensor<Self>,
         scale: f32,
     ) -> FloatTensor<Self> {
-        let weight = match weight {
-            Weight::Dense(weight) => Weight::Dense(weight.into_primitive()),
-            Weight::Packed(parts) => Weight::Packed(parts.inner()),
-        };
+        let weight = weight.inner();
         let (x, x_node) = x.into_parts();
         let (a, a_node) = a.into_parts();
         let (b, b_node) = b.into_parts();

@@ -10,6 +10,7 @@ mod attention;
 mod cpu;
 mod cross_entropy;
 mod dropout;
+mod gated_linear;
 #[cfg(feature = "gpu")]
 mod gpu;
 mod linear;
@@ -24,9 +25,10 @@ mod square_sum;
 
 pub use activation::{Activation, gated_activation};
 pub use adamw::{AdamW, Adapted};
-pub use attention::{Mask, attention};
+pub use attention::{Mask, attention, has_tiled_attention};
 pub use cross_entropy::{CrossEntropy, softmax_cross_entropy};
 pub use dropout::{dropout_mask, uniform_noise};
+pub use gated_linear::gated_low_rank_linear;
 pub use linear::{WeightMatrix, low_rank, low_rank_linear};
 pub use matmul::matmul;
 pub use norm::{layer_norm, rms_norm};

@@ -2,8 +2,8 @@
 
 use super::precision::precision;
 use super::{
-    Activation, AdamW, Adapted, Mask, WeightMatrix, attention, gated_activation, layer_norm, low_rank_linear,
-    rms_norm, rotate_half, softmax_cross_entropy, square_sum,
+    Activation, AdamW, Adapted, Mask, WeightMatrix, attention, gated_activation, gated_low_rank_linear,
+    layer_norm, low_rank_linear, rms_norm, rotate_half, softmax_cross_entropy, square_sum,
 };
 use crate::config::Precision;
 use crate::{Error, Result};
@@ -29,7 +29,9 @@ const CASES: &[Case] = &[
     ("layer norm", |device| normed(device, |x, weight, bias| layer_norm(x, weight, bias, 1e-5))),
     ("rotation", rotation),
     ("attention", attended),
+    ("attention in tiles", attended_in_tiles),
     ("gated activation", gate),
+    ("gated low-rank linear", gated_linear),
     ("cross-entropy", cross_entropy),
     ("update", update),
 ];
@@ -170,12 +172,27 @@ fn rotation(device: &Device) -> Vec<Tensor<1>> {
 }
 
 fn attended(device: &Device) -> Vec<Tensor<1>> {
-    let tensor = |rows, seed| tracked([2, 2, rows, 16], seed, device);
-    let (q, k, v) = (tensor(3 * 9, 1), tensor(9, 2), tensor(9, 3));
     let positions = [0, 1, 2, 0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4, 5, 6, 7, 0];
     let segments = [1, 1, 1, 2, 2, 2, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1, 0];
     let mask = Mask::causal(&positions, &segments, 2, None, device);
-    let y = attention(q.clone(), k.clone(), v.clone(), &mask, 0.5);
+    attention_of([2, 2, 3, 16], &mask, device)
+}
+
+/// Texts that end within a tile of queries and beyond it, a window, padding, and heads that fill no fours of units.
+fn attended_in_tiles(device: &Device) -> Vec<Tensor<1>> {
+    let texts = [(70, 1), (9, 2), (1, 0)];
+    let positions: Vec<i32> = texts.iter().flat_map(|&(n, _)| 0..n).collect();
+    let segments: Vec<i32> =
+        texts.iter().flat_map(|&(n, segment)| std::iter::repeat_n(segment, n as usize)).collect();
+    let mask = Mask::causal(&positions, &segments, 1, Some(50), device);
+    attention_of([1, 1, 2, 20], &mask, device)
+}
+
+fn attention_of([batch, kv_heads, group, d]: [usize; 4], mask: &Mask, device: &Device) -> Vec<Tensor<1>> {
+    let [_, queries, keys] = mask.dims();
+    let tensor = |rows, seed| tracked([batch, kv_heads, rows, d], seed, device);
+    let (q, k, v) = (tensor(group * queries, 1), tensor(keys, 2), tensor(keys, 3));
+    let y = attention(q.clone(), k.clone(), v.clone(), mask, 0.5);
     with_gradients(y, device, |g| vec![q.grad(g).map(flat), k.grad(g).map(flat), v.grad(g).map(flat)])
 }
 
@@ -187,6 +204,21 @@ fn gate(device: &Device) -> Vec<Tensor<1>> {
         all.extend(with_gradients(y, device, |g| vec![gate.grad(g).map(flat), up.grad(g).map(flat)]));
     }
     all
+}
+
+fn gated_linear(device: &Device) -> Vec<Tensor<1>> {
+    let weight = WeightMatrix::Dense(values([72, 96], 3, device));
+    let (gate, up) = (tracked([70, 96], 1, device), tracked([70, 96], 2, device));
+    let (a, b) = (tracked([8, 96], 4, device), tracked([72, 8], 5, device));
+    let y = gated_low_rank_linear(
+        [gate.clone(), up.clone()],
+        Activation::Silu,
+        &weight,
+        a.clone(),
+        b.clone(),
+        0.5,
+    );
+    with_gradients(y, device, |g| [gate, up, a, b].map(|x| x.grad(g).map(flat)).into())
 }
 
 fn cross_entropy(device: &Device) -> Vec<Tensor<1>> {

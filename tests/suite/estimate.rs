@@ -5,7 +5,7 @@
 use crate::models::load;
 use crate::program::done;
 use crate::support::fixtures;
-use attune::config::{OptimizerKind, Run};
+use attune::config::{OptimizerKind, Precision, Run};
 use attune::estimate::{Kernels, Known, Rate, RowSize, estimate, flop_per_token};
 use attune::methods::{FullConfig, LoraConfig, MethodConfig, TargetModules};
 use attune::models::{AnyTensor, CausalLm, Spec};
@@ -79,6 +79,23 @@ fn weights_adapters_and_optimizers_are_those_counted() {
             }
         }
     }
+}
+
+#[test]
+fn gpus_keep_probabilities_where_attention_takes_steps() {
+    let spec = load("llama").spec;
+    let activations = |kernels, precision, tokens| {
+        let rows = [RowSize { tokens, targets: 10 }; 4];
+        let mut run = Run { precision, ..Run::default() };
+        run.data.max_length = 1024;
+        estimate(Known { kernels, ..known(&spec, &rows) }, &run).unwrap().memory.activations
+    };
+    let grows = |kernels, precision| {
+        activations(kernels, precision, 1024) as f64 / activations(kernels, precision, 512) as f64
+    };
+    assert!(grows(Kernels::Gpu, Precision::F32) < 2.1, "as the tokens");
+    assert!(grows(Kernels::Gpu, Precision::Bf16) > 2.5, "as their pairs");
+    assert!(grows(Kernels::Program, Precision::F32) > 2.5, "as their pairs");
 }
 
 const HIDDEN: usize = 256;

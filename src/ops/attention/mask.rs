@@ -1,8 +1,11 @@
 //! Which keys each query sees.
 
+use super::flash;
+use super::ranges::Ranges;
 use crate::ops::cpu::attention::Seen;
 use burn::tensor::{Device, Tensor, TensorData};
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
 
 /// What a token must not see, in a form that stays finite in f32 softmax.
 const BLOCKED: f32 = -1e30;
@@ -17,8 +20,8 @@ pub struct Mask {
 #[derive(Clone, Debug)]
 #[allow(clippy::large_enum_variant)] // one a batch
 pub(super) enum Form {
-    /// For each query the keys, one after the other.
-    Ranges(Arc<Seen>),
+    /// For each query the keys, one after the other; and the other form, once it was asked for.
+    Ranges(Ranges, Arc<OnceLock<Tensor<3>>>),
     /// Added to scores: 0 where the query may look, a very negative number elsewhere; `[batch, queries, keys]`
     Added(Tensor<3>),
 }
@@ -62,14 +65,15 @@ impl Mask {
     fn new(dims: [usize; 3], device: &Device, sees: impl Fn(usize, usize, usize) -> bool) -> Self {
         let [batch, queries, keys] = dims;
         let rows = || (0..batch).flat_map(|b| (0..queries).map(move |q| (b, q)));
-        if crate::ops::is_cpu(device) {
+        if flash::serves_device(device, queries) {
             let ranges = rows().map(|(b, q)| {
                 let start = (0..keys).find(|&k| sees(b, q, k))?;
                 let end = (start..keys).find(|&k| !sees(b, q, k)).unwrap_or(keys);
                 (!(end..keys).any(|k| sees(b, q, k))).then_some(start..end)
             });
             if let Some(ranges) = ranges.collect::<Option<Vec<_>>>() {
-                return Self { dims, form: Form::Ranges(Arc::new(Seen(ranges))) };
+                let ranges = Ranges::new(Seen(ranges), dims, device);
+                return Self { dims, form: Form::Ranges(ranges, Arc::default()) };
             }
         }
         let added = rows().flat_map(|(b, q)| (0..keys).map(move |k| (b, q, k)));
@@ -86,16 +90,18 @@ impl Mask {
     pub(super) fn added(&self, device: &Device) -> Tensor<3> {
         match &self.form {
             Form::Added(mask) => mask.clone(),
-            Form::Ranges(seen) => {
-                let keys = self.dims[2];
-                let row = |range: &std::ops::Range<usize>| {
-                    let range = range.clone();
-                    (0..keys).map(move |k| if range.contains(&k) { 0.0 } else { BLOCKED })
-                };
-                let added = seen.0.iter().flat_map(row).collect();
-                Tensor::from_data(TensorData::new(added, self.dims), device)
-            }
+            Form::Ranges(ranges, added) => added.get_or_init(|| self.spread(&ranges.seen, device)).clone(),
         }
+    }
+
+    fn spread(&self, seen: &Seen, device: &Device) -> Tensor<3> {
+        let keys = self.dims[2];
+        let row = |range: &Range<usize>| {
+            let range = range.clone();
+            (0..keys).map(move |k| if range.contains(&k) { 0.0 } else { BLOCKED })
+        };
+        let added = seen.0.iter().flat_map(row).collect();
+        Tensor::from_data(TensorData::new(added, self.dims), device)
     }
 }
 
@@ -116,7 +122,7 @@ mod tests {
         let (positions, segments) = ([0, 1, 2, 3, 4, 0, 1, 2, 0, 0], [1, 1, 1, 1, 1, 2, 2, 2, 0, 0]);
         for window in [None, Some(2)] {
             let mask = Mask::causal(&positions, &segments, 1, window, &Device::flex());
-            assert!(matches!(mask.form, Form::Ranges(_)));
+            assert!(matches!(mask.form, Form::Ranges(..)));
             let near = |q: usize, k: usize| window.is_none_or(|w| q - k < w);
             let sees = |q: usize, k: usize| {
                 k == q || (k < q && segments[q] == segments[k] && segments[q] != 0 && near(q, k))

@@ -2,27 +2,42 @@
 
 mod flash;
 mod mask;
+mod ranges;
 mod softmax;
 
 #[cfg(feature = "gpu")]
+pub(super) use flash::{Flash, FlashKernel, Kept};
+#[cfg(feature = "gpu")]
+pub(super) use ranges::{EDGE, Visible};
+#[cfg(feature = "gpu")]
 pub(super) use softmax::{MaskedSoftmax, MaskedSoftmaxKernel};
 
-use burn::tensor::{DType, Tensor};
+use burn::tensor::Tensor;
+pub use flash::has_tiled_attention;
 use mask::Form;
 pub use mask::Mask;
+use ranges::Ranges;
 
 /// `softmax(scale · q·kᵀ + mask)·v`, grouped (2305.13245): the query heads of one key head are rows one after the other,
 /// so that keys and values are not copied.
 ///
-/// On the CPU the probabilities are never kept: the backward pass makes them again (2205.14135).
+/// On the CPU, and in f32 on GPUs, the probabilities are never kept: the backward pass makes them again (2205.14135).
 ///
 /// # Shapes
 /// `q`: `[batch, kv_heads, group · queries, d]` · `k`, `v`: `[batch, kv_heads, keys, d]` · result: `[batch · queries,
 /// kv_heads · group · d]`
 pub fn attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, mask: &Mask, scale: f32) -> Tensor<2> {
+    match in_one(&q, &k, mask) {
+        Some(ranges) => flash::attention(q, k, v, ranges, scale),
+        None => in_steps(q, k, v, mask, scale),
+    }
+}
+
+/// The mask's ranges where attention is one operation.
+pub(super) fn in_one<'a>(q: &Tensor<4>, k: &Tensor<4>, mask: &'a Mask) -> Option<&'a Ranges> {
     match &mask.form {
-        Form::Ranges(seen) if q.dtype() == DType::F32 => flash::attention(q, k, v, seen.clone(), scale),
-        _ => in_steps(q, k, v, mask, scale),
+        Form::Ranges(ranges, _) if flash::serves(q, k, ranges) => Some(ranges),
+        _ => None,
     }
 }
 

@@ -34,6 +34,7 @@ pub(in crate::ops) struct FourBits<'a> {
 }
 
 /// A block of 32 of [`Form::Eight`].
+#[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy)]
 pub(in crate::ops) struct EightBits<'a> {
     pub values: &'a [i8; 32],
@@ -124,6 +125,7 @@ impl<'a> PackedMatrix<'a> {
     }
 
     /// As [`Self::fours`], of a matrix of [`Form::Eight`] with blocks of 32.
+    #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     pub fn eights(&self, row: usize, start: usize) -> impl Iterator<Item = EightBits<'a>> + use<'a> {
         debug_assert!(matches!(self.form, Form::Eight { block: 32, .. }), "the caller asked");
@@ -141,6 +143,7 @@ impl<'a> PackedMatrix<'a> {
     }
 
     /// Where all that makes up a row's values from a whole block on lies, whether it is there or not.
+    #[cfg(target_arch = "x86_64")]
     pub fn places(&self, row: usize, start: usize) -> [*const u8; 3] {
         let first = row * self.columns + start;
         let block = first / self.form.block();
@@ -152,6 +155,7 @@ impl<'a> PackedMatrix<'a> {
     }
 
     /// How its values lie.
+    #[cfg(target_arch = "x86_64")]
     pub fn form(&self) -> Form {
         self.form
     }

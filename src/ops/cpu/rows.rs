@@ -41,42 +41,26 @@ pub(in crate::ops) fn make(len: usize, row_len: usize, f: impl Fn(usize, &mut [f
     )
 }
 
-/// As [`make`], of two results of one shape.
-pub(in crate::ops) fn make_pair(
-    len: usize,
-    row_len: usize,
-    f: impl Fn(usize, &mut [f32], &mut [f32]) + Sync,
-) -> [Vec<f32>; 2] {
-    let n_rows = rows_per_task(row_len);
-    tasks::make_pair(
-        [len; 2],
-        [n_rows * row_len; 2],
-        #[inline(always)]
-        |task, a, b| {
-            let pairs = a.chunks_exact_mut(row_len).zip(b.chunks_exact_mut(row_len)).enumerate();
-            pairs.for_each(|(i, (a, b))| f(task * n_rows + i, a, b));
-        },
-    )
-}
-
-/// Calls `f(row_index, row_of_a, row_of_b)` for the rows of two outputs side by side.
-pub(in crate::ops) fn for_each_pair(
-    a: &mut [f32],
-    a_len: usize,
-    b: &mut [f32],
-    b_len: usize,
-    f: impl Fn(usize, &mut [f32], &mut [f32]) + Sync,
+/// Calls `f(row_index, rows)` for the rows of several outputs side by side, of `lens` elements each.
+///
+/// `f` as of [`for_each`].
+pub(in crate::ops) fn for_each_of<const N: usize>(
+    outs: [&mut [f32]; N],
+    lens: [usize; N],
+    f: impl Fn(usize, [&mut [f32]; N]) + Sync,
 ) {
-    let n_rows = rows_per_task(a_len.max(b_len));
-    tasks::for_each_chunk_pair(
-        a,
-        n_rows * a_len,
-        b,
-        n_rows * b_len,
+    let n_rows = rows_per_task(lens.into_iter().max().unwrap_or(1));
+    tasks::for_each_chunks(
+        outs,
+        lens.map(|len| n_rows * len),
         #[inline(always)]
-        |task, a, b| {
-            let pairs = a.chunks_exact_mut(a_len).zip(b.chunks_exact_mut(b_len)).enumerate();
-            pairs.for_each(|(i, (a, b))| f(task * n_rows + i, a, b));
+        |task, outs: [&mut [f32]; N]| {
+            let mut lens = lens.into_iter();
+            let mut rows = outs.map(|out| out.chunks_exact_mut(lens.next().unwrap_or(1)));
+            let n = rows.iter().map(ExactSizeIterator::len).min().unwrap_or(0);
+            for i in 0..n {
+                f(task * n_rows + i, rows.each_mut().map(|rows| rows.next().unwrap_or_default()));
+            }
         },
     );
 }

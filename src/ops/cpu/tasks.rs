@@ -28,20 +28,20 @@ pub(super) fn for_each_chunk(out: &mut [f32], len: usize, f: impl Fn(usize, &mut
     });
 }
 
-/// Calls `f(chunk_index, chunk_of_a, chunk_of_b)` for the chunks of two outputs side by side.
+/// Calls `f(chunk_index, chunks)` for the chunks of several outputs side by side, of `lens` elements each.
 #[inline(always)]
-pub(super) fn for_each_chunk_pair(
-    a: &mut [f32],
-    a_len: usize,
-    b: &mut [f32],
-    b_len: usize,
-    f: impl Fn(usize, &mut [f32], &mut [f32]) + Sync,
+pub(super) fn for_each_chunks<const N: usize>(
+    outs: [&mut [f32]; N],
+    lens: [usize; N],
+    f: impl Fn(usize, [&mut [f32]; N]) + Sync,
 ) {
-    let (a, b) = (Chunks::of(a, a_len), Chunks::of(b, b_len));
-    pool::share_out(a.n().min(b.n()), &|i| {
+    let mut lens = lens.into_iter();
+    let chunks = outs.map(|out| Chunks::of(out, lens.next().unwrap_or(1)));
+    let n = chunks.iter().map(Chunks::n).min().unwrap_or(0);
+    pool::share_out(n, &|i| {
         vectorised(
             #[inline(always)]
-            || f(i, a.at(i), b.at(i)),
+            || f(i, chunks.each_ref().map(|chunks| chunks.at(i))),
         );
     });
 }
@@ -60,31 +60,6 @@ pub(super) fn make(len: usize, part: usize, f: impl Fn(usize, &mut [f32]) + Sync
     // SAFETY: each chunk was cleared.
     unsafe { out.set_len(len) };
     out
-}
-
-/// As [`make`], of two results side by side.
-#[inline(always)]
-pub(super) fn make_pair(
-    [a_len, b_len]: [usize; 2],
-    [a_part, b_part]: [usize; 2],
-    f: impl Fn(usize, &mut [f32], &mut [f32]) + Sync,
-) -> [Vec<f32>; 2] {
-    let (mut a_out, mut b_out) = (Vec::with_capacity(a_len), Vec::with_capacity(b_len));
-    let a = Chunks { values: Out::of(&mut a_out), len: a_len, part: a_part };
-    let b = Chunks { values: Out::of(&mut b_out), len: b_len, part: b_part };
-    assert_eq!(a.n(), b.n(), "both have as many chunks");
-    pool::share_out(a.n(), &|i| {
-        vectorised(
-            #[inline(always)]
-            || f(i, a.cleared(i), b.cleared(i)),
-        );
-    });
-    // SAFETY: each chunk of both was cleared.
-    unsafe {
-        a_out.set_len(a_len);
-        b_out.set_len(b_len);
-    }
-    [a_out, b_out]
 }
 
 /// Parts of a slice, each a task's own.

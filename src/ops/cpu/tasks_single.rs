@@ -5,15 +5,13 @@ pub(super) fn for_each_chunk(out: &mut [f32], _len: usize, f: impl Fn(usize, &mu
     f(0, out);
 }
 
-/// Calls `f(0, a, b)`.
-pub(super) fn for_each_chunk_pair(
-    a: &mut [f32],
-    _a_len: usize,
-    b: &mut [f32],
-    _b_len: usize,
-    f: impl Fn(usize, &mut [f32], &mut [f32]) + Sync,
+/// Calls `f(0, outs)`.
+pub(super) fn for_each_chunks<const N: usize>(
+    outs: [&mut [f32]; N],
+    _lens: [usize; N],
+    f: impl Fn(usize, [&mut [f32]; N]) + Sync,
 ) {
-    f(0, a, b);
+    f(0, outs);
 }
 
 /// `len` values, made by `f(0, values)`, which finds zeros.
@@ -21,17 +19,6 @@ pub(super) fn make(len: usize, _part: usize, f: impl Fn(usize, &mut [f32]) + Syn
     let mut out = vec![0.0; len];
     f(0, &mut out);
     out
-}
-
-/// As [`make`], of two results side by side.
-pub(super) fn make_pair(
-    len: [usize; 2],
-    _part: [usize; 2],
-    f: impl Fn(usize, &mut [f32], &mut [f32]) + Sync,
-) -> [Vec<f32>; 2] {
-    let [mut a, mut b] = len.map(|len| vec![0.0; len]);
-    f(0, &mut a, &mut b);
-    [a, b]
 }
 
 /// Calls `f`.

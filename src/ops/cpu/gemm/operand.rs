@@ -79,6 +79,7 @@ impl<'a> Operand<'a> {
 
     /// The values of `len` inner indices for some outer ones, those of an inner index side by side; and how far the next
     /// inner index's are from them. They lie in `room`, `width` apart, where they do not lie so already.
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
     #[inline(always)]
     pub fn lines<'b>(
         &self,
