@@ -19,8 +19,10 @@ pub(in crate::ops) fn for_each(out: &mut [f32], row_len: usize, f: impl Fn(usize
         n_rows * row_len,
         #[inline(always)]
         |task, rows| {
-            let rows = rows.chunks_exact_mut(row_len).enumerate();
-            rows.for_each(|(i, row)| f(task * n_rows + i, row));
+            // A loop of our own: the iterator's would be a function that knows of no vector unit.
+            for (i, row) in rows.chunks_exact_mut(row_len).enumerate() {
+                f(task * n_rows + i, row);
+            }
         },
     );
 }
@@ -35,8 +37,10 @@ pub(in crate::ops) fn make(len: usize, row_len: usize, f: impl Fn(usize, &mut [f
         n_rows * row_len,
         #[inline(always)]
         |task, rows| {
-            let rows = rows.chunks_exact_mut(row_len).enumerate();
-            rows.for_each(|(i, row)| f(task * n_rows + i, row));
+            // A loop of our own: the iterator's would be a function that knows of no vector unit.
+            for (i, row) in rows.chunks_exact_mut(row_len).enumerate() {
+                f(task * n_rows + i, row);
+            }
         },
     )
 }
