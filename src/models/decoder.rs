@@ -93,6 +93,10 @@ impl CausalLm {
     fn continuation(&self, rows: &[&[i32]], cache: &Cache) -> Result<Context> {
         let n_new = rows.iter().map(|row| row.len()).max().unwrap_or(0);
         let past = cache.n_columns;
+        if rows.len() != cache.lengths.len() {
+            let problem = format!("{} rows for a cache of {} sequences", rows.len(), cache.lengths.len());
+            return Err(Error::Internal(problem));
+        }
         let (mut ids, mut positions, mut starts) = (Vec::new(), Vec::new(), Vec::new());
         for (row, &length) in rows.iter().zip(&cache.lengths) {
             self.check_ids(row)?;

@@ -57,6 +57,7 @@ impl Activation {
 /// # Shapes
 /// `gate`, `up` and the result are alike.
 pub fn gated_activation<const D: usize>(gate: Tensor<D>, up: Tensor<D>, activation: Activation) -> Tensor<D> {
+    assert_eq!(gate.dims(), up.dims(), "gate and up are alike");
     if super::is_fused(&gate) {
         let y = <Dispatch as Gated>::gated(gate.into_dispatch(), up.into_dispatch(), activation);
         return Tensor::from_dispatch(y);

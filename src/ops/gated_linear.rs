@@ -26,6 +26,7 @@ pub fn gated_low_rank_linear(
     b: Tensor<2>,
     scale: f32,
 ) -> Tensor<2> {
+    assert_eq!(gate.dims(), up.dims(), "gate and up are alike");
     if is_served(&gate, weight, &a, &b) {
         let weight = weight.clone().into_dispatch();
         let [gate, up, a, b] = [gate, up, a, b].map(Tensor::into_dispatch);

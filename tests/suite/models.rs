@@ -161,6 +161,15 @@ fn greedy(model: &CausalLm, prompts: &[&[i64]], n_tokens: usize) -> Vec<Vec<i64>
 }
 
 #[test]
+fn a_cache_is_continued_by_a_row_for_each_sequence() {
+    let model = load("llama");
+    let mut cache = model.cache(2);
+    let error = model.extend(&[&[1]], &mut cache, Pass::INFERENCE).unwrap_err();
+    assert!(error.to_string().contains("1 rows for a cache of 2 sequences"), "{error}");
+    assert!(model.extend(&[&[1], &[2]], &mut cache, Pass::INFERENCE).is_ok(), "the cache is as it was");
+}
+
+#[test]
 fn greedy_continuations_with_the_cache_equal_transformers() {
     for name in MODELS {
         let expected = json(&format!("models/{name}/golden.json"));

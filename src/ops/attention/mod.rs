@@ -26,7 +26,13 @@ use ranges::Ranges;
 /// # Shapes
 /// `q`: `[batch, kv_heads, group · queries, d]` · `k`, `v`: `[batch, kv_heads, keys, d]` · result: `[batch · queries,
 /// kv_heads · group · d]`
+///
+/// # Panics
+/// Where the mask is not of these queries and keys: kernels read as far as it says.
 pub fn attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, mask: &Mask, scale: f32) -> Tensor<2> {
+    let [batch, _, keys] = mask.dims();
+    assert_eq!([q.dims()[0], k.dims()[2]], [batch, keys], "batch and keys of the mask");
+    assert_eq!(k.dims(), v.dims(), "a value for each key");
     match in_one(&q, &k, mask) {
         Some(ranges) => flash::attention(q, k, v, ranges, scale),
         None => in_steps(q, k, v, mask, scale),

@@ -180,6 +180,7 @@ fn flash_attention_computes_like_the_cpu() {
         wide(128, causal::<70, 0>),
         // Keys and values in two parts, the second cut.
         wide(132, causal::<66, 0>),
+        Case { scale: 0.1, ..case(2, 2, 2, 132, packed) },
         wide(256, causal::<65, 0>),
     ];
     sharing(|| {
