@@ -127,8 +127,12 @@ pub fn max_tensor_bytes(_: &Device) -> Option<u64> {
 /// Whether the device of that name is an adapter that is a program on the CPU, as SwiftShader and llvmpipe are.
 #[cfg(any(feature = "cuda", feature = "metal", feature = "vulkan", feature = "webgpu"))]
 pub fn is_program(name: &str) -> bool {
-    let identity = || open(name).ok()?.identity();
-    name != "cpu" && identity().is_some_and(|identity| identity.physical.is_none())
+    name != "cpu" && open(name).is_ok_and(|device| is_software(&device))
+}
+
+#[cfg(any(feature = "cuda", feature = "metal", feature = "vulkan", feature = "webgpu"))]
+fn is_software(device: &Device) -> bool {
+    device.identity().is_some_and(|identity| identity.physical.is_none())
 }
 
 /// Whether the device of that name is an adapter that is a program on the CPU, as SwiftShader and llvmpipe are.
@@ -167,8 +171,7 @@ fn found(devices: DeviceType) -> Vec<Device> {
 /// products in SwiftShader; the WGSL of `webgpu` runs in both.
 #[cfg(feature = "vulkan")]
 fn is_sound(devices: &DeviceType, device: &Device) -> bool {
-    let is_software = || device.identity().is_some_and(|identity| identity.physical.is_none());
-    !(matches!(devices, DeviceType::Vulkan) && is_software())
+    !(matches!(devices, DeviceType::Vulkan) && is_software(device))
 }
 
 #[cfg(not(any(feature = "vulkan", all(feature = "webgpu", target_arch = "wasm32"))))]

@@ -112,9 +112,8 @@ impl Linear {
         if let Some((weight, a, b, scale)) = self.fused(pass) {
             return self.add_bias(ops::low_rank_linear(x, &weight, a, b, scale), pass);
         }
-        let low_rank = self.low_rank.as_ref().filter(|_| pass.adapters == Adapters::On);
         let y = self.add_bias(self.times(&self.base(pass), x.clone()), pass);
-        match low_rank {
+        match self.update(pass) {
             Some(low_rank) => y + low_rank.forward(x, pass),
             None => y,
         }
@@ -136,7 +135,7 @@ impl Linear {
     /// Base weight `[d_out, d_in]`, factors and scale, where base and update are one operation: the base is frozen, and
     /// both have the same input.
     fn fused(&self, pass: Pass) -> Option<(WeightMatrix, Tensor<2>, Tensor<2>, f32)> {
-        let low_rank = self.low_rank.as_ref().filter(|_| pass.adapters == Adapters::On)?;
+        let low_rank = self.update(pass)?;
         let weight = match (self.orientation, self.base(pass)) {
             (Orientation::OutIn, weight) => weight,
             (Orientation::InOut, WeightMatrix::Dense(weight)) => WeightMatrix::Dense(weight.transpose()),
@@ -144,6 +143,11 @@ impl Linear {
         };
         (!weight.is_tracked() && low_rank.drop_seed(pass).is_none())
             .then(|| (weight, low_rank.a.on(pass.tape), low_rank.b.on(pass.tape), low_rank.scale as f32))
+    }
+
+    /// The update that takes part in this pass.
+    fn update(&self, pass: Pass) -> Option<&LowRank> {
+        self.low_rank.as_ref().filter(|_| pass.adapters == Adapters::On)
     }
 
     /// The base weight, or its trained copy, in its stored orientation.
@@ -174,8 +178,7 @@ impl Linear {
     /// The one matrix this pass multiplies by, in its stored orientation.
     pub fn effective_weight(&self, pass: Pass) -> WeightMatrix {
         let weight = self.base(pass);
-        let low_rank = self.low_rank.as_ref().filter(|_| pass.adapters == Adapters::On);
-        let Some(low_rank) = low_rank else { return weight };
+        let Some(low_rank) = self.update(pass) else { return weight };
         let update =
             ops::matmul(low_rank.b.on(pass.tape), low_rank.a.on(pass.tape)).mul_scalar(low_rank.scale); // [d_out, d_in]
         let update = match self.orientation {

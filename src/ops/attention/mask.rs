@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 /// What a token must not see, in a form that stays finite in f32 softmax.
-const BLOCKED: f32 = -1e30;
+pub(in crate::ops) const BLOCKED: f32 = -1e30;
 
 /// Who sees whom in a batch, in the form that the device's attention reads.
 #[derive(Clone, Debug)]

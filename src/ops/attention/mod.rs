@@ -8,6 +8,8 @@ mod softmax;
 #[cfg(feature = "gpu")]
 pub(super) use flash::{Flash, FlashKernel, Kept};
 #[cfg(feature = "gpu")]
+pub(super) use mask::BLOCKED;
+#[cfg(feature = "gpu")]
 pub(super) use ranges::{EDGE, Visible};
 #[cfg(feature = "gpu")]
 pub(super) use softmax::{MaskedSoftmax, MaskedSoftmaxKernel};

@@ -36,6 +36,8 @@ const SOFTWARE_UNITS: u32 = 16;
 const UNITS: u32 = 128;
 /// Values of a row that a unit has at least, before the row is shared.
 const VALUES_PER_UNIT: usize = 4;
+/// Workgroups that fit along one axis everywhere.
+const MOST_WORKGROUPS: usize = 65_535;
 /// Units that share a row: a plane at least, and what every device takes at most.
 const SHARING: [usize; 2] = [32, 256];
 
@@ -61,6 +63,11 @@ fn is_software(client: &Client) -> bool {
 /// A dense tensor around memory that a kernel is about to fill.
 fn empty_like(x: &CubeTensor, shape: Shape) -> CubeTensor {
     empty_device_contiguous_dtype(x.client.clone(), x.device.clone(), shape, x.dtype)
+}
+
+/// Elements from the first to the last.
+fn furthest(x: &CubeTensor) -> usize {
+    x.meta.shape().iter().zip(x.meta.strides().iter()).map(|(&n, &step)| n.saturating_sub(1) * step).sum()
 }
 
 /// Workgroups for one unit each of `n` things, of which there may be more than fit along one axis.

@@ -6,7 +6,7 @@ mod forward;
 mod place;
 mod tile;
 
-use super::{empty_like, is_software, rows_of};
+use super::{MOST_WORKGROUPS, empty_like, furthest, is_software, rows_of};
 use crate::ops::attention::{EDGE, Flash, FlashKernel, Kept, Visible};
 use crate::ops::cpu::attention::Shape as Dims;
 use backward::KnownLaunch;
@@ -23,9 +23,6 @@ use tile::{Columns, UNITS};
 
 /// Columns of two results whose sums fit in registers together.
 const WIDEST_OF_TWO: usize = 128;
-/// Workgroups that fit along one axis everywhere.
-const MOST_WORKGROUPS: usize = 65_535;
-
 /// Buffers that a kernel reads and writes, its numbers included: what browsers give, which is more than WebGPU promises.
 const MOST_BUFFERS: u32 = 9;
 
@@ -106,14 +103,7 @@ fn count(workgroups: [usize; 3]) -> CubeCount {
 
 /// The tensor as it lies, where the values of a head lie side by side and an index fits its type.
 fn in_lines(x: CubeTensor) -> CubeTensor {
-    let furthest: usize = x
-        .meta
-        .shape()
-        .iter()
-        .zip(x.meta.strides().iter())
-        .map(|(&n, &step)| n.saturating_sub(1) * step)
-        .sum();
-    if x.meta.strides()[3] == 1 && u32::try_from(furthest).is_ok() { x } else { into_contiguous(x) }
+    if x.meta.strides()[3] == 1 && u32::try_from(furthest(&x)).is_ok() { x } else { into_contiguous(x) }
 }
 
 impl Flash for CubeBackend {

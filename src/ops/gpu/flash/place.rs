@@ -2,10 +2,8 @@
 
 use super::EDGE;
 use super::tile::{Four, Lines, ROWS, first_row, line_of_column};
+use crate::ops::attention::BLOCKED;
 use burn_cubecl::cubecl::{self, prelude::*};
-
-/// What a query does not see, in a form that stays finite.
-const BLOCKED: f32 = -1e30;
 
 /// Values from one entry to the next.
 #[derive(CubeType, CubeLaunch, Clone, Copy)]

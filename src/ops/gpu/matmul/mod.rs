@@ -5,7 +5,7 @@ pub(super) mod cooperative;
 mod tiled;
 mod unit;
 
-use super::{empty_like, is_software, one_each, packed};
+use super::{MOST_WORKGROUPS, empty_like, furthest, is_software, one_each, packed};
 use crate::config::Precision;
 use crate::ops::linear::{SumOfProducts, Weight};
 use crate::ops::matmul::{Product, shape_of};
@@ -32,8 +32,6 @@ const MOST_PARTS: usize = 32;
 const DEEPEST: usize = 64;
 /// Rows or columns up to which a product counts as narrow.
 const NARROW: usize = 16;
-/// Workgroups that fit along one axis everywhere.
-const MOST_WORKGROUPS: usize = 65_535;
 
 impl Product for CubeBackend {
     fn product(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -294,11 +292,6 @@ fn bound([lhs, rhs]: [CubeTensor; 2], is_turned: bool) -> (FactorsLaunch, Lies) 
     let lies = Lies { lhs_along_inner: left[3] <= left[2], rhs_along_inner: right[2] < right[3] };
     let (left, right) = (Steps::launch(left), Steps::launch(right));
     (FactorsLaunch::new(lhs.into_buffer_arg(), rhs.into_buffer_arg(), left, right, k), lies)
-}
-
-/// Elements from the first to the last.
-fn furthest(x: &CubeTensor) -> usize {
-    x.meta.shape().iter().zip(x.meta.strides().iter()).map(|(&n, &step)| n.saturating_sub(1) * step).sum()
 }
 
 /// Whether the device multiplies bf16 matrices of the kernel's size, with sums in f32.
