@@ -37,6 +37,15 @@ async function whyNoGpu() {
   if (isProgram && asked.get('device') !== 'webgpu') return 'the only GPU here is a program on the CPU, slower than the CPU itself';
 }
 
+// A function that multiplies and adds in one instruction (relaxed SIMD): what is valid, the engine has.
+const RELAXED = [
+  0x00, 0x61, 0x73, 0x6d, 1, 0, 0, 0, // a module
+  1, 5, 1, 0x60, 0, 1, 0x7b, // of type () -> v128
+  3, 2, 1, 0,
+  10, 19, 1, 17, 0, ...[0x41, 0, 0xfd, 0x0f], ...[0x41, 0, 0xfd, 0x0f], ...[0x41, 0, 0xfd, 0x0f], 0xfd, 0x85, 0x02, 0x0b,
+];
+const hasRelaxed = () => WebAssembly.validate(new Uint8Array(RELAXED));
+
 async function load() {
   await alone();
   let reason = await whyNoGpu().catch(error => `the browser could not be asked for its GPU: ${error.message}`);
@@ -50,7 +59,7 @@ async function load() {
   }
   // Read by the worker's code.
   globalThis.whyNoGpu = reason;
-  await start('attune-worker');
+  await start(hasRelaxed() ? 'attune-worker-relaxed' : 'attune-worker');
 }
 
 async function start(name) {

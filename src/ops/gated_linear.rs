@@ -3,7 +3,7 @@
 use super::activation::{Activation, GatedKernel, gated_activation};
 #[cfg(feature = "gpu")]
 use super::linear::result_shape;
-use super::linear::{SumOfProducts, Weight, WeightMatrix, forward, is_served, low_rank_linear};
+use super::linear::{Layer, SumOfProducts, Weight, WeightMatrix, is_served, low_rank_linear, of_factor};
 use super::matmul::Product;
 use burn::backend::autodiff::{
     checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
@@ -56,12 +56,9 @@ struct Kept<B: Backend> {
     gate: FloatTensor<B>,
     up: FloatTensor<B>,
     activation: Activation,
-    weight: Weight<B>,
-    a: FloatTensor<B>,
-    b: FloatTensor<B>,
+    layer: Layer<B>,
     /// `scale · x·Aᵀ` with x the gated values.
     down: FloatTensor<B>,
-    scale: f32,
 }
 
 impl GatedLinear for Flex {
@@ -74,7 +71,8 @@ impl GatedLinear for Flex {
         b: FloatTensor<Self>,
         scale: f32,
     ) -> FloatTensor<Self> {
-        forward::<Self>(<Self as GatedKernel>::forward(gate, up, activation), weight, a, b, scale).0
+        let x = <Self as GatedKernel>::forward(gate, up, activation);
+        Layer::<Self> { weight, a, b, scale }.forward(x).0
     }
 }
 
@@ -89,7 +87,8 @@ impl GatedLinear for burn_cubecl::CubeBackend {
         b: FloatTensor<Self>,
         scale: f32,
     ) -> FloatTensor<Self> {
-        forward::<Self>(<Self as GatedKernel>::forward(gate, up, activation), weight, a, b, scale).0
+        let x = <Self as GatedKernel>::forward(gate, up, activation);
+        Layer::<Self> { weight, a, b, scale }.forward(x).0
     }
 }
 
@@ -103,18 +102,16 @@ impl<B: GatedKernel + SumOfProducts + Product, C: CheckpointStrategy> GatedLinea
         b: FloatTensor<Self>,
         scale: f32,
     ) -> FloatTensor<Self> {
-        let weight = weight.inner();
         let (gate, gate_node) = gate.into_parts();
         let (up, up_node) = up.into_parts();
         let (a, a_node) = a.into_parts();
         let (b, b_node) = b.into_parts();
         let x = <B as GatedKernel>::forward(gate.clone(), up.clone(), activation);
-        let (y, down) = forward::<B>(x, weight.clone(), a.clone(), b.clone(), scale);
+        let layer = Layer { weight: weight.inner(), a, b, scale };
+        let (y, down) = layer.clone().forward(x);
         let nodes = [gate_node, up_node, a_node, b_node];
         match GatedLinearBackward.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => {
-                prep.finish(Kept { gate, up, activation, weight, a, b, down, scale }, y)
-            }
+            OpsKind::Tracked(prep) => prep.finish(Kept { gate, up, activation, layer, down }, y),
             OpsKind::UnTracked(prep) => prep.finish(y),
         }
     }
@@ -126,19 +123,19 @@ struct GatedLinearBackward;
 impl<B: GatedKernel + SumOfProducts + Product> Backward<B, 4> for GatedLinearBackward {
     type State = Kept<B>;
 
-    // As of the linear layer, and then through the gate: with u = scale·g·B the gated values' gradient is g·W + u·A.
+    // As of the linear layer, whose input's gradient then goes through the gate.
     fn backward(self, ops: Ops<Self::State, 4>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let Kept { gate, up, activation, weight, a, b, down, scale } = ops.state;
+        let Kept { gate, up, activation, layer, down } = ops.state;
         let [gate_node, up_node, a_node, b_node] = ops.parents;
         let grad = grads.consume::<B>(&ops.node);
-        let u = B::scaled_product(grad.clone(), b, scale); // [tokens, rank]
-        let d_x = B::sum_of_products(grad.clone(), weight, false, u.clone(), a);
+        let narrowed = layer.narrowed(grad.clone());
+        let d_x = layer.of_x(grad.clone(), narrowed.clone());
         if let Some(node) = b_node {
-            grads.register::<B>(node.id, B::product(B::float_transpose(grad), down));
+            grads.register::<B>(node.id, of_factor::<B>(grad, down));
         }
         let (d_gate, d_up, x) = B::backward(gate, up, activation, d_x);
         if let Some(node) = a_node {
-            grads.register::<B>(node.id, B::product(B::float_transpose(u), x));
+            grads.register::<B>(node.id, of_factor::<B>(narrowed, x));
         }
         for (node, grad) in [(gate_node, d_gate), (up_node, d_up)] {
             if let Some(node) = node {
@@ -151,21 +148,15 @@ impl<B: GatedKernel + SumOfProducts + Product> Backward<B, 4> for GatedLinearBac
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::Packed;
+    use crate::ops::linear::tests::dense_and_packed;
     use crate::ops::testing::{assert_close, random};
-    use crate::store::HostPacked;
-    use burn::tensor::Device;
 
     type Layer<'a> = &'a dyn Fn([Tensor<2>; 2], &WeightMatrix, Tensor<2>, Tensor<2>) -> Tensor<2>;
 
     #[test]
     fn one_operation_equals_gate_and_layer_forward_and_backward() {
         for [tokens, d_in, d_out, rank] in [[1, 64, 7, 2], [130, 96, 200, 8], [9, 32, 33, 4]] {
-            let dense = random::<2>([d_out, d_in], 2);
-            let values = dense.clone().into_data().try_into_vec_as::<f32>().expect("floats");
-            let packed = HostPacked::four(&values, [d_out, d_in]).expect("whole blocks");
-            let packed = WeightMatrix::Packed(Packed::from_host(packed, &Device::flex()));
-            for weight in [WeightMatrix::Dense(dense), packed] {
+            for weight in dense_and_packed([d_out, d_in]) {
                 for activation in [Activation::Silu, Activation::GeluTanh] {
                     let run = |f: Layer| {
                         let inputs =

@@ -152,28 +152,46 @@ pub(super) trait SumOfProducts: Backend {
     ) -> FloatTensor<Self>;
 }
 
+/// A layer with its update, without a graph.
+#[derive(Clone, Debug)]
+pub(super) struct Layer<B: Backend> {
+    pub weight: Weight<B>,
+    pub a: FloatTensor<B>,
+    pub b: FloatTensor<B>,
+    pub scale: f32,
+}
+
+// With u = scale·g·B: dx = g·W + u·A, dA = uᵀ·x, dB = gᵀ·(scale·x·Aᵀ).
+impl<B: SumOfProducts + Product> Layer<B> {
+    /// Result and `scale · x·Aᵀ`.
+    pub fn forward(self, x: FloatTensor<B>) -> (FloatTensor<B>, FloatTensor<B>) {
+        let down = B::scaled_product(x.clone(), B::float_transpose(self.a), self.scale); // [tokens, rank]
+        (B::sum_of_products(x, self.weight, true, down.clone(), B::float_transpose(self.b)), down)
+    }
+
+    /// u, `[tokens, rank]`.
+    pub fn narrowed(&self, grad: FloatTensor<B>) -> FloatTensor<B> {
+        B::scaled_product(grad, self.b.clone(), self.scale)
+    }
+
+    /// The gradient of x.
+    pub fn of_x(self, grad: FloatTensor<B>, narrowed: FloatTensor<B>) -> FloatTensor<B> {
+        B::sum_of_products(grad, self.weight, false, narrowed, self.a)
+    }
+}
+
+/// `leftᵀ·right`: the gradient of A is that of u and x, of B that of g and `scale · x·Aᵀ`.
+pub(super) fn of_factor<B: Product>(left: FloatTensor<B>, right: FloatTensor<B>) -> FloatTensor<B> {
+    B::product(B::float_transpose(left), right)
+}
+
 /// What the gradients need.
 #[derive(Clone, Debug)]
 struct Kept<B: Backend> {
     x: FloatTensor<B>,
-    weight: Weight<B>,
-    a: FloatTensor<B>,
-    b: FloatTensor<B>,
+    layer: Layer<B>,
     /// `scale · x·Aᵀ`
     down: FloatTensor<B>,
-    scale: f32,
-}
-
-/// Result and `scale · x·Aᵀ`.
-pub(super) fn forward<B: SumOfProducts + Product>(
-    x: FloatTensor<B>,
-    weight: Weight<B>,
-    a: FloatTensor<B>,
-    b: FloatTensor<B>,
-    scale: f32,
-) -> (FloatTensor<B>, FloatTensor<B>) {
-    let down = B::scaled_product(x.clone(), B::float_transpose(a), scale); // [tokens, rank]
-    (B::sum_of_products(x, weight, true, down.clone(), B::float_transpose(b)), down)
 }
 
 impl LowRankLinear for Flex {
@@ -184,7 +202,7 @@ impl LowRankLinear for Flex {
         b: FloatTensor<Self>,
         scale: f32,
     ) -> FloatTensor<Self> {
-        forward::<Self>(x, weight, a, b, scale).0
+        Layer::<Self> { weight, a, b, scale }.forward(x).0
     }
 }
 
@@ -197,7 +215,7 @@ impl LowRankLinear for burn_cubecl::CubeBackend {
         b: FloatTensor<Self>,
         scale: f32,
     ) -> FloatTensor<Self> {
-        forward::<Self>(x, weight, a, b, scale).0
+        Layer::<Self> { weight, a, b, scale }.forward(x).0
     }
 }
 
@@ -209,13 +227,13 @@ impl<B: SumOfProducts + Product, C: CheckpointStrategy> LowRankLinear for Autodi
         b: FloatTensor<Self>,
         scale: f32,
     ) -> FloatTensor<Self> {
-        let weight = weight.inner();
         let (x, x_node) = x.into_parts();
         let (a, a_node) = a.into_parts();
         let (b, b_node) = b.into_parts();
-        let (y, down) = forward::<B>(x.clone(), weight.clone(), a.clone(), b.clone(), scale);
+        let layer = Layer { weight: weight.inner(), a, b, scale };
+        let (y, down) = layer.clone().forward(x.clone());
         match LowRankLinearBackward.prepare::<C>([x_node, a_node, b_node]).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish(Kept { x, weight, a, b, down, scale }, y),
+            OpsKind::Tracked(prep) => prep.finish(Kept { x, layer, down }, y),
             OpsKind::UnTracked(prep) => prep.finish(y),
         }
     }
@@ -227,21 +245,19 @@ struct LowRankLinearBackward;
 impl<B: SumOfProducts + Product> Backward<B, 3> for LowRankLinearBackward {
     type State = Kept<B>;
 
-    // With u = scale·g·B: dx = g·W + u·A, dA = uᵀ·x, dB = gᵀ·(scale·x·Aᵀ).
     fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let Kept { x, weight, a, b, down, scale } = ops.state;
+        let Kept { x, layer, down } = ops.state;
         let [x_node, a_node, b_node] = ops.parents;
         let grad = grads.consume::<B>(&ops.node);
-        let up = B::scaled_product(grad.clone(), b, scale); // [tokens, rank]
+        let narrowed = layer.narrowed(grad.clone());
         if let Some(node) = x_node {
-            let d_x = B::sum_of_products(grad.clone(), weight, false, up.clone(), a);
-            grads.register::<B>(node.id, d_x);
+            grads.register::<B>(node.id, layer.of_x(grad.clone(), narrowed.clone()));
         }
         if let Some(node) = a_node {
-            grads.register::<B>(node.id, B::product(B::float_transpose(up), x));
+            grads.register::<B>(node.id, of_factor::<B>(narrowed, x));
         }
         if let Some(node) = b_node {
-            grads.register::<B>(node.id, B::product(B::float_transpose(grad), down));
+            grads.register::<B>(node.id, of_factor::<B>(grad, down));
         }
     }
 }
@@ -270,21 +286,24 @@ impl SumOfProducts for Flex {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::ops::testing::{assert_close, random};
     use crate::store::HostPacked;
     use burn::tensor::Device;
 
+    /// The same matrix in f32 and, rounded, in four bits.
+    pub fn dense_and_packed(shape: [usize; 2]) -> [WeightMatrix; 2] {
+        let dense = random::<2>(shape, 2);
+        let values = dense.clone().into_data().try_into_vec_as::<f32>().expect("floats");
+        let packed = HostPacked::four(&values, shape).expect("whole blocks");
+        [WeightMatrix::Dense(dense), WeightMatrix::Packed(Packed::from_host(packed, &Device::flex()))]
+    }
+
     #[test]
     fn fused_linear_equals_reference_forward_and_backward() {
         for [tokens, d_in, d_out, rank] in [[1, 64, 7, 2], [130, 96, 200, 8]] {
-            let dense = random::<2>([d_out, d_in], 2);
-            let values = dense.clone().into_data().try_into_vec_as::<f32>().expect("floats");
-            let packed = HostPacked::four(&values, [d_out, d_in]).expect("whole blocks");
-            for weight in
-                [WeightMatrix::Dense(dense), WeightMatrix::Packed(Packed::from_host(packed, &Device::flex()))]
-            {
+            for weight in dense_and_packed([d_out, d_in]) {
                 let run = |f: fn(Tensor<2>, &WeightMatrix, Tensor<2>, Tensor<2>, f32) -> Tensor<2>,
                            is_first: bool| {
                     let x = random::<2>([tokens, d_in], 1).autodiff();

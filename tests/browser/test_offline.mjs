@@ -12,7 +12,7 @@ await test(async opened => {
   const files = await opened.until(async () => {
     const name = (await caches.keys()).find(name => name.startsWith(`attune ${location.origin}/ `));
     const files = name && (await (await caches.open(name)).keys()).map(({ url }) => url.split('/').at(-1));
-    return files && files.some(name => name.endsWith('worker_bg.wasm')) && files;
+    return files && files.some(name => /worker.*_bg\.wasm$/.test(name)) && files;
   });
   // The page itself lies under its folder's address.
   assert.ok(files.includes('') && files.includes('zh-Hans.json'), files.join(' '));

@@ -7,7 +7,7 @@ import { createServer } from 'node:http';
 import { filesOf, served, test } from './page.mjs';
 
 const TABLE = 'zh-Hans.json';
-const WASM = 'attune-worker_bg.wasm';
+const WASM = 'attune-worker-relaxed_bg.wasm';
 
 // The page's host as most are: the page's own file is redirected to its folder.
 const host = { changed: {}, slowMs: 0, isGone: false };

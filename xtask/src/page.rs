@@ -79,6 +79,7 @@ pub fn build(out: &Path, built: Built, hub: Option<&str>) -> Result<()> {
     policy::write_headers(&out, &html)?;
     let size = if built.quick { Size::AsCompiled } else { Size::Small };
     Worker::Cpu.build(&toolchain, &path, &out, size)?;
+    Worker::Relaxed.build(&toolchain, &path, &out, size)?;
     if built.gpu {
         Worker::Gpu.build(&toolchain, &path, &out, size)?;
     }

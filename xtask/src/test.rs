@@ -101,7 +101,7 @@ fn wasm(_: &Args) -> Result<Verdict> {
     }
 }
 
-/// The tests of both workers in wasm, in a worker of a headless Chromium; its GPU is a program.
+/// The tests of all workers in wasm, in a worker of a headless Chromium; its GPU is a program.
 fn in_browser(toolchain: &setup::WasmToolchain) -> Result<Verdict> {
     let driver = tools::chromium().and_then(|_| tools::chromedriver());
     let driver = match driver {
@@ -115,13 +115,17 @@ fn in_browser(toolchain: &setup::WasmToolchain) -> Result<Verdict> {
         let finished = run_logged(name, &mut toolchain.test(&runner, &driver, build, only))?;
         Ok(counted(&finished, summaries(&finished.lines)))
     };
+    let mut all = run("wasm-tests", Worker::Cpu, "")?;
     // What the GPU's worker has besides the CPU's.
-    let on_cpu = run("wasm-tests", Worker::Cpu, "")?;
-    if on_cpu.tally.failed > 0 {
-        return Ok(on_cpu);
+    for (name, worker, only) in
+        [("wasm-tests-relaxed", Worker::Relaxed, ""), ("wasm-tests-gpu", Worker::Gpu, "gpu")]
+    {
+        if all.tally.failed > 0 {
+            return Ok(all);
+        }
+        all = all.and(run(name, worker, only)?);
     }
-    let both = on_cpu.and(run("wasm-tests-gpu", Worker::Gpu, "gpu")?);
-    Ok(if both.tally.failed > 0 { both } else { Verdict { said: both.tally.to_string(), ..both } })
+    Ok(if all.tally.failed > 0 { all } else { Verdict { said: all.tally.to_string(), ..all } })
 }
 
 fn tests(args: &Args) -> Result<Verdict> {

@@ -1,5 +1,5 @@
-//! The page's workers: one program, built once for the CPU and once more for the GPU, each into a wasm file of its
-//! own, so that nobody downloads what their browser cannot use.
+//! The page's workers: one program, built for the CPU with and without relaxed SIMD and once more for the GPU, each into
+//! a wasm file of its own, so that nobody downloads what their browser cannot use.
 
 use crate::process::{Finished, cargo, run_logged};
 use crate::remember::remembered;
@@ -21,6 +21,8 @@ pub enum Size {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Worker {
     Cpu,
+    /// The CPU, in an engine that has relaxed SIMD: one without it refuses the file.
+    Relaxed,
     Gpu,
 }
 
@@ -29,6 +31,7 @@ impl Worker {
     fn name(self) -> &'static str {
         match self {
             Self::Cpu => "attune-worker",
+            Self::Relaxed => "attune-worker-relaxed",
             Self::Gpu => "attune-worker-gpu",
         }
     }
@@ -37,6 +40,7 @@ impl Worker {
     pub fn cargo_arguments(self) -> &'static [&'static str] {
         match self {
             Self::Cpu => &[],
+            Self::Relaxed => &["--features", "relaxed-simd"],
             Self::Gpu => &["--features", "webgpu", "--config", "web/worker/gpu.toml"],
         }
     }
@@ -44,7 +48,7 @@ impl Worker {
     /// On the CPU the worker's own code computes; on the GPU it only asks.
     fn optimisation(self) -> &'static str {
         match self {
-            Self::Cpu => "-Os",
+            Self::Cpu | Self::Relaxed => "-Os",
             Self::Gpu => "-Oz",
         }
     }

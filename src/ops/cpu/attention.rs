@@ -10,7 +10,7 @@ mod panel;
 use super::gemm::kernel::{Place, panel_width};
 use super::gemm::turn;
 use super::math::exp;
-use super::{Out, rows, tasks};
+use super::{Out, arch, rows, tasks};
 use burn::backend::flex::FlexTensor;
 use few::{FEW, Few};
 use panel::{MOST_WIDTH, Multiplied, Panel, multiply, scores, turned_panel};
@@ -146,9 +146,9 @@ pub(in crate::ops) fn forward(
                 unsafe { std::slice::from_raw_parts_mut(log_out.at(index * shape.queries), shape.queries) };
             let y = y_out.at(start);
             if shape.queries < FEW {
-                pulp::Arch::new().dispatch(Few { head, y, step, log_sum, scratch: &mut scratch.p });
+                arch().dispatch(Few { head, y, step, log_sum, scratch: &mut scratch.p });
             } else {
-                pulp::Arch::new().dispatch(Forward { head, y, step, log_sum, scratch });
+                arch().dispatch(Forward { head, y, step, log_sum, scratch });
             }
         });
     });
@@ -183,7 +183,7 @@ pub(in crate::ops) fn backward(
         }
         SCRATCH.with_borrow_mut(|scratch| {
             let log_sum = &log_sum[index * queries..][..queries];
-            pulp::Arch::new().dispatch(Backward { head, y, grad, log_sum, grads, scratch });
+            arch().dispatch(Backward { head, y, grad, log_sum, grads, scratch });
         });
     });
     for (grads, len) in grads.iter_mut().zip(lens) {

@@ -40,6 +40,14 @@ pub(super) fn last_dim(x: &FlexTensor) -> usize {
     shape[shape.num_dims() - 1]
 }
 
+/// The widest vectors that there are.
+fn arch() -> pulp::Arch {
+    // Only an engine that has these instructions loads a module with them.
+    #[cfg(all(target_arch = "wasm32", feature = "relaxed-simd"))]
+    pulp::wasm::enable_relaxed_simd();
+    pulp::Arch::new()
+}
+
 /// A result of which each task writes its own part.
 struct Out(*mut f32);
 

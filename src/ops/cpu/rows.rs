@@ -9,6 +9,15 @@ fn rows_per_task(row_len: usize) -> usize {
     (MIN_ELEMENTS_PER_TASK / row_len.max(1)).max(1)
 }
 
+/// Calls `f(row_index, row)` for rows of which the first has this number.
+#[inline(always)]
+fn one_by_one(rows: &mut [f32], row_len: usize, first: usize, f: &impl Fn(usize, &mut [f32])) {
+    // A loop of our own: the iterator's would be a function that knows of no vector unit.
+    for (i, row) in rows.chunks_exact_mut(row_len).enumerate() {
+        f(first + i, row);
+    }
+}
+
 /// Calls `f(row_index, row)` for each row of `out`.
 ///
 /// `f` should be `#[inline(always)]`, so that it is compiled with the machine's vector extensions.
@@ -18,12 +27,7 @@ pub(in crate::ops) fn for_each(out: &mut [f32], row_len: usize, f: impl Fn(usize
         out,
         n_rows * row_len,
         #[inline(always)]
-        |task, rows| {
-            // A loop of our own: the iterator's would be a function that knows of no vector unit.
-            for (i, row) in rows.chunks_exact_mut(row_len).enumerate() {
-                f(task * n_rows + i, row);
-            }
-        },
+        |task, rows| one_by_one(rows, row_len, task * n_rows, &f),
     );
 }
 
@@ -36,12 +40,7 @@ pub(in crate::ops) fn make(len: usize, row_len: usize, f: impl Fn(usize, &mut [f
         len,
         n_rows * row_len,
         #[inline(always)]
-        |task, rows| {
-            // A loop of our own: the iterator's would be a function that knows of no vector unit.
-            for (i, row) in rows.chunks_exact_mut(row_len).enumerate() {
-                f(task * n_rows + i, row);
-            }
-        },
+        |task, rows| one_by_one(rows, row_len, task * n_rows, &f),
     )
 }
 

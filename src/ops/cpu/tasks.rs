@@ -1,6 +1,6 @@
 //! Work on all cores, compiled for the widest vector unit the machine has.
 
-use super::{Out, pool};
+use super::{Out, arch, pool};
 use std::sync::Mutex;
 
 /// A call that is inlined into the code for a vector unit. A closure called by value goes through a function that the
@@ -103,7 +103,7 @@ impl Chunks {
 /// Calls `f`, compiled for the widest vector unit.
 #[inline(always)]
 pub(in crate::ops) fn vectorised(f: impl FnMut()) {
-    pulp::Arch::new().dispatch(Vectorised(f));
+    arch().dispatch(Vectorised(f));
 }
 
 /// `f` of each.

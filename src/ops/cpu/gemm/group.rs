@@ -2,7 +2,7 @@
 
 use super::kernel::{self, MOST_ROWS, MOST_STRIPS, Place, Strip, panel_width, rows_of_a_tile};
 use super::operand::Operand;
-use crate::ops::cpu::Out;
+use crate::ops::cpu::{Out, arch};
 use pulp::{Simd, WithSimd};
 use std::ops::Range;
 
@@ -76,7 +76,7 @@ struct Panels {
 impl<'a> Group<'a> {
     /// Copies the panels to where vectors read them.
     pub fn copy(&self, room: &mut [f32]) {
-        pulp::Arch::new().dispatch(Copy { group: self, room });
+        arch().dispatch(Copy { group: self, room });
     }
 
     /// The panels that [`Self::copy`] copied.
@@ -90,7 +90,7 @@ impl<'a> Group<'a> {
                 self.0.locate::<S>(self.1)
             }
         }
-        let panels = pulp::Arch::new().dispatch(Located(&self, room));
+        let panels = arch().dispatch(Located(&self, room));
         Ready { group: self, panels }
     }
 
@@ -149,7 +149,7 @@ impl WithSimd for Copy<'_, '_> {
 /// Writes the products of some rows with the panels.
 pub(super) fn multiply(ready: &Ready, rows: Range<usize>, scratch: &mut Vec<Line>) {
     let room = at_least(scratch, MOST_ROWS * ready.group.pass.len);
-    pulp::Arch::new().dispatch(Multiply { ready, rows, room });
+    arch().dispatch(Multiply { ready, rows, room });
 }
 
 struct Multiply<'b, 'a> {

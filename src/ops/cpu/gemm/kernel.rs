@@ -7,10 +7,16 @@ pub(in crate::ops::cpu) const MOST_ROWS: usize = 8;
 /// Vectors of a panel's row, at most.
 pub(in crate::ops::cpu) const VECTORS: usize = 3;
 
-/// Rows of a tile for which a machine's registers hold all sums. WebAssembly has as many as one asks for, the machine
-/// below it may have 16.
+/// Rows of a tile for which a machine's registers hold all sums. WebAssembly has as many as one asks for; the machine
+/// below it may have 16, of which V8 keeps one, and a product without a sum in the same instruction takes one more.
 pub(in crate::ops::cpu) const fn rows_of_a_tile<S: Simd>() -> usize {
-    if S::REGISTER_COUNT >= 32 && !cfg!(target_arch = "wasm32") { MOST_ROWS } else { 4 }
+    if cfg!(target_arch = "wasm32") {
+        3
+    } else if S::REGISTER_COUNT >= 32 {
+        MOST_ROWS
+    } else {
+        4
+    }
 }
 
 /// Values of a panel's row.
@@ -68,6 +74,7 @@ pub(in crate::ops::cpu) unsafe fn write<S: Simd>(simd: S, strips: &[Strip], n_ro
         match n_rows {
             8 => write_rows::<S, 8>(simd, strips, place),
             4 => write_rows::<S, 4>(simd, strips, place),
+            3 if cfg!(target_arch = "wasm32") => write_rows::<S, 3>(simd, strips, place),
             _ => write_few(simd, strips, n_rows, place),
         }
     }
@@ -165,11 +172,7 @@ unsafe fn add_strip<S: Simd, const R: usize, const V: usize>(
 /// `a·b + c`, in one instruction where there is one: a call into a library would take a hundred times as long.
 #[inline(always)]
 pub(super) fn mul_add<S: Simd>(simd: S, a: S::f32s, b: S::f32s, c: S::f32s) -> S::f32s {
-    if S::IS_SCALAR || cfg!(target_arch = "wasm32") {
-        simd.add_f32s(simd.mul_f32s(a, b), c)
-    } else {
-        simd.mul_add_e_f32s(a, b, c)
-    }
+    if S::IS_SCALAR { simd.add_f32s(simd.mul_f32s(a, b), c) } else { simd.mul_add_e_f32s(a, b, c) }
 }
 
 /// Rows become columns.

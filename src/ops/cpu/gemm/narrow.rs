@@ -4,7 +4,7 @@
 use super::kernel::{MOST_ROWS, mul_add, rows_of_a_tile};
 use super::operand::{Operand, turn};
 use super::{Matrix, Sides};
-use crate::ops::cpu::tasks;
+use crate::ops::cpu::{arch, tasks};
 use pulp::{Simd, WithSimd};
 
 /// Columns, at most.
@@ -32,7 +32,7 @@ pub(super) fn product(sides: &[Sides]) -> Option<Vec<f32>> {
     let length = m.div_ceil(n_tasks).next_multiple_of(ROWS);
     Some(tasks::make(m * n, length * n, |task, out| {
         let rows = |i: usize| lhs.row(task * length + i, 0).map_or(&[][..], |row| &row[..k]);
-        pulp::Arch::new().dispatch(Dots { rows, columns, out });
+        arch().dispatch(Dots { rows, columns, out });
     }))
 }
 
