@@ -26,6 +26,7 @@ await new Promise(resolve => server.listen(0, '127.0.0.1', resolve));
 
 await test(async opened => {
   opened.faults = opened.faults.filter(fault => !/404/.test(fault));
+  assert.match(await opened.text('#device'), /with SIMD/);
   const codes = asked.filter(name => name.endsWith('.wasm') && name.includes('worker'));
   assert.deepEqual(codes, ['attune-worker_bg.wasm']);
   const { page } = opened;

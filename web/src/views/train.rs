@@ -5,7 +5,7 @@ use super::compare::Compare;
 use super::{Busy, Next};
 use crate::client;
 use crate::forecast;
-use crate::state::{Page, Phase, View};
+use crate::state::{Page, Phase, View, Worker};
 use crate::units::{bytes, count, duration};
 use crate::words::{fill, t};
 use attune::config::Run;
@@ -144,6 +144,9 @@ fn Figures(page: Page) -> impl IntoView {
     let held_out = move || {
         page.evals.with(|evals| evals.last().map_or("–".into(), |eval| format!("{:.4}", eval.eval_loss)))
     };
+    let is_on_gpu =
+        move || page.worker.with(|worker| matches!(worker, Worker::Ready(device) if device.name == "webgpu"));
+    let of_what = move || if is_on_gpu() { t("Memory, without the GPU's") } else { t("Memory") };
     let memory = move || page.memory.get().map_or("–".into(), bytes);
     view! {
         <dl class="facts big" id="figures">
@@ -153,7 +156,7 @@ fn Figures(page: Page) -> impl IntoView {
             <div><dt>{t("Tokens a second")}</dt><dd>{last(|step| count(step.tokens_per_sec as usize))}</dd></div>
             <div><dt>{t("Elapsed")}</dt><dd>{last(|step| duration(step.elapsed_secs))}</dd></div>
             <div><dt>{t("Left")}</dt><dd>{last(left)}</dd></div>
-            <div><dt>{t("Memory, without the GPU's")}</dt><dd id="memory">{memory}</dd></div>
+            <div><dt>{of_what}</dt><dd id="memory">{memory}</dd></div>
         </dl>
     }
 }

@@ -16,6 +16,15 @@ pub async fn choose() -> DeviceView {
 }
 
 fn cpu(reason: &str) -> DeviceView {
-    let description = "WebAssembly with SIMD, one thread".into();
-    DeviceView { name: "cpu".into(), description, reason: Some(reason.into()), limits: None }
+    let description = if cfg!(feature = "relaxed-simd") {
+        "WebAssembly with relaxed SIMD, one thread"
+    } else {
+        "WebAssembly with SIMD, one thread"
+    };
+    DeviceView {
+        name: "cpu".into(),
+        description: description.into(),
+        reason: Some(reason.into()),
+        limits: None,
+    }
 }
