@@ -9,7 +9,7 @@ import assert from 'node:assert/strict';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { basename, delimiter, join } from 'node:path';
-import { filesOf, test, testOnGpu } from './page.mjs';
+import { test, testOnGpu } from './page.mjs';
 import { ASKED, NEW_TOKENS, ROWS, STEP, model, rates } from './small_step.mjs';
 
 const { ATTUNE_DEVICE: device, ATTUNE_JAX: jax, ATTUNE_TFJS: tfjs } = process.env;
@@ -28,11 +28,7 @@ async function ours(opened) {
   const readySeconds = await page.evaluate(() => performance.now() / 1000);
   const rows = join(opened.work, 'rows.jsonl');
   writeFileSync(rows, ROWS);
-  await page.setInputFiles('#model-files', filesOf(model));
-  await page.waitForSelector('#model-card');
-  await opened.view('Data');
-  await page.setInputFiles('#data-file', rows);
-  await page.locator('#data-card h3', { hasText: 'rows.jsonl' }).waitFor();
+  await opened.bring(model, rows);
   await opened.view('Tune');
   await opened.set({ 'train.max_steps': STEP.steps, 'train.batch_size': STEP.batch, 'data.max_length': STEP.length, 'method.rank': STEP.rank, 'train.sample_rows': 0 });
   await opened.free();

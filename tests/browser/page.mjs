@@ -11,7 +11,7 @@
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
@@ -270,6 +270,23 @@ class Opened {
     const longest = Math.max(0, ...tasks.map(task => task.duration));
     assert.ok(longest <= LONGEST_TASK_MS, `the main thread was blocked for ${longest} ms`);
     return longest;
+  }
+
+  /** Opens the model of a folder and a file of rows; begins in the view of models, ends in that of data. */
+  async bring(model, rows) {
+    await this.page.setInputFiles('#model-files', filesOf(model));
+    await this.page.waitForSelector('#model-card');
+    await this.view('Data');
+    await this.page.setInputFiles('#data-file', rows);
+    await this.page.locator('#data-card h3', { hasText: basename(rows) }).waitFor();
+  }
+
+  /** A file of `n` questions that have these answers in turn. */
+  skies(n, answers) {
+    const rows = join(this.work, 'rows.jsonl');
+    const row = i => JSON.stringify({ prompt: `The sky on day ${i} is`, completion: ` ${answers[i % answers.length]}.` });
+    writeFileSync(rows, Array.from({ length: n }, (_, i) => `${row(i)}\n`).join(''));
+    return rows;
   }
 
   /** The tiny Llama of the fixtures, as a folder with its tokenizer. */

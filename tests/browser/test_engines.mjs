@@ -1,10 +1,8 @@
-// An engine without relaxed SIMD, as older ones and Safari's are, is given code that it can run, and learns the same.
+// An engine without relaxed SIMD is given code that it can run, and learns the same.
 
 import assert from 'node:assert/strict';
-import { writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
-import { join } from 'node:path';
-import { filesOf, served, test } from './page.mjs';
+import { served, test } from './page.mjs';
 
 // The host's pages in a browser that says no when it is asked.
 const asked = [];
@@ -31,14 +29,8 @@ await test(async opened => {
   assert.deepEqual(codes, ['attune-worker_bg.wasm']);
   const { page } = opened;
   const model = opened.tinyModel();
-  const rows = join(opened.work, 'rows.jsonl');
-  writeFileSync(rows, Array.from({ length: 16 }, (_, i) =>
-    JSON.stringify({ prompt: `The sky on day ${i} is`, completion: ` ${['blue', 'grey'][i % 2]}.` })).join('\n') + '\n');
-  await page.setInputFiles('#model-files', filesOf(model));
-  await page.waitForSelector('#model-card');
-  await opened.view('Data');
-  await page.setInputFiles('#data-file', rows);
-  await page.locator('#data-card h3', { hasText: 'rows.jsonl' }).waitFor();
+  const rows = opened.skies(16, ['blue', 'grey']);
+  await opened.bring(model, rows);
   await opened.view('Tune');
   await opened.set({ 'train.max_steps': 12, 'train.batch_size': 4, 'train.learning_rate': 0.01, 'method.rank': 4 });
   await opened.view('Train');

@@ -4,7 +4,7 @@
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { cpSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { cpSync, readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { cli, filesOf, fixture, served, test } from './page.mjs';
 
@@ -16,20 +16,14 @@ await test(async opened => {
   const { page, work } = opened;
   const model = opened.tinyModel();
   cpSync(fixture('tokenizer/chat_template.jinja'), join(model, 'chat_template.jinja'));
-  const rows = join(work, 'rows.jsonl');
-  writeFileSync(rows, Array.from({ length: 24 }, (_, i) =>
-    JSON.stringify({ prompt: `The sky on day ${i} is`, completion: ` ${['blue', 'grey'][i % 2]}.` })).join('\n') + '\n');
+  const rows = opened.skies(24, ['blue', 'grey']);
   const see = async name => {
     await opened.accessible(name);
     await opened.shot(name);
   };
   const open = async () => {
     await opened.view('Model');
-    await page.setInputFiles('#model-files', filesOf(model));
-    await page.waitForSelector('#model-card');
-    await opened.view('Data');
-    await page.setInputFiles('#data-file', rows);
-    await page.locator('#data-card h3', { hasText: 'rows.jsonl' }).waitFor();
+    await opened.bring(model, rows);
   };
   const train = async steps => {
     await opened.view('Train');

@@ -2,9 +2,7 @@
 // from the last checkpoint to the same end.
 
 import assert from 'node:assert/strict';
-import { writeFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { filesOf, test } from './page.mjs';
+import { test } from './page.mjs';
 
 const STEPS = 400;
 const SAVE_STEPS = 10;
@@ -12,14 +10,8 @@ const SAVE_STEPS = 10;
 await test(async opened => {
   const { page } = opened;
   const model = opened.tinyModel();
-  const rows = join(opened.work, 'rows.jsonl');
-  writeFileSync(rows, Array.from({ length: 24 }, (_, i) =>
-    JSON.stringify({ prompt: `The sky on day ${i} is`, completion: ` ${['blue', 'grey'][i % 2]}.` })).join('\n') + '\n');
-  await page.setInputFiles('#model-files', filesOf(model));
-  await page.waitForSelector('#model-card');
-  await opened.view('Data');
-  await page.setInputFiles('#data-file', rows);
-  await page.locator('#data-card h3', { hasText: 'rows.jsonl' }).waitFor();
+  const rows = opened.skies(24, ['blue', 'grey']);
+  await opened.bring(model, rows);
   await opened.view('Tune');
   await opened.set({ 'train.max_steps': STEPS, 'train.batch_size': 4, 'train.learning_rate': 0.01, 'method.rank': 4 });
   await opened.set({ 'train.save_steps': SAVE_STEPS, 'train.sample_rows': 0 });

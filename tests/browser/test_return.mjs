@@ -2,9 +2,7 @@
 // checkpoint and ends as the run would have ended. A second tab is kept out meanwhile.
 
 import assert from 'node:assert/strict';
-import { writeFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { filesOf, served, test } from './page.mjs';
+import { served, test } from './page.mjs';
 
 // Enough that the tab dies long before the end.
 const STEPS = 400;
@@ -13,20 +11,14 @@ const SAVE_STEPS = 10;
 await test(async opened => {
   const { page } = opened;
   const model = opened.tinyModel();
-  const rows = join(opened.work, 'rows.jsonl');
-  writeFileSync(rows, Array.from({ length: 24 }, (_, i) =>
-    JSON.stringify({ prompt: `The sky on day ${i} is`, completion: ` ${['blue', 'grey'][i % 2]}.` })).join('\n') + '\n');
+  const rows = opened.skies(24, ['blue', 'grey']);
   const other = await page.context().newPage();
   await other.goto(served('?device=cpu').href);
   await other.waitForSelector('#failure', { timeout: 20_000 });
   assert.match(await other.locator('#failure').innerText(), /open in another tab/);
   await other.close();
 
-  await page.setInputFiles('#model-files', filesOf(model));
-  await page.waitForSelector('#model-card');
-  await opened.view('Data');
-  await page.setInputFiles('#data-file', rows);
-  await page.locator('#data-card h3', { hasText: 'rows.jsonl' }).waitFor();
+  await opened.bring(model, rows);
   await opened.view('Tune');
   await opened.set({ 'train.max_steps': STEPS, 'train.batch_size': 4, 'train.learning_rate': 0.01, 'method.rank': 4 });
   await opened.set({ 'train.save_steps': SAVE_STEPS });

@@ -2,22 +2,14 @@
 // evaluation, signs of trouble in words, two runs compared by the settings that differ, a run named and deleted.
 
 import assert from 'node:assert/strict';
-import { writeFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { filesOf, test } from './page.mjs';
+import { test } from './page.mjs';
 
 const STEPS = 30;
 
 await test(async opened => {
   const { page } = opened;
-  const rows = join(opened.work, 'rows.jsonl');
-  writeFileSync(rows, Array.from({ length: 24 }, (_, i) =>
-    JSON.stringify({ prompt: `The sky on day ${i} is`, completion: ` ${['blue', 'grey', 'white'][i % 3]}.` })).join('\n') + '\n');
-  await page.setInputFiles('#model-files', filesOf(opened.tinyModel()));
-  await page.waitForSelector('#model-card');
-  await opened.view('Data');
-  await page.setInputFiles('#data-file', rows);
-  await page.locator('#data-card h3', { hasText: 'rows.jsonl' }).waitFor();
+  const rows = opened.skies(24, ['blue', 'grey', 'white']);
+  await opened.bring(opened.tinyModel(), rows);
 
   const train = async settings => {
     await opened.view('Tune');

@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { cli, filesOf, test } from './page.mjs';
+import { cli, test } from './page.mjs';
 
 const N_ROWS = 1500;
 
@@ -32,11 +32,7 @@ await test(async opened => {
   await opened.view('Tune');
   assert.match(await opened.text('#needs'), /Open a model/);
   await opened.view('Model');
-  await page.setInputFiles('#model-files', filesOf(model));
-  await page.waitForSelector('#model-card');
-  await opened.view('Data');
-  await page.setInputFiles('#data-file', rows);
-  await page.locator('#data-card h3', { hasText: 'rows.jsonl' }).waitFor();
+  await opened.bring(model, rows);
   await opened.view('Tune');
   await page.waitForSelector('#needs-memory');
   assert.equal(await step.getAttribute('class'), 'step done');

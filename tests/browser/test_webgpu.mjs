@@ -3,9 +3,8 @@
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { cli, filesOf, testOnGpu } from './page.mjs';
+import { cli, testOnGpu } from './page.mjs';
 
 const PROMPT = 'The sky at noon is';
 const STEPS = 10;
@@ -27,14 +26,8 @@ await testOnGpu(async opened => {
   const device = await page.locator('.device').innerText();
   assert.match(device, /swiftshader.*tensors up to [\d.]+ [MG]B, buffers up to/is);
   const model = opened.tinyModel();
-  const rows = join(work, 'rows.jsonl');
-  writeFileSync(rows, Array.from({ length: 24 }, (_, i) =>
-    JSON.stringify({ prompt: `The sky on day ${i} is`, completion: ` ${['blue', 'grey', 'white'][i % 3]}.` })).join('\n') + '\n');
-  await page.setInputFiles('#model-files', filesOf(model));
-  await page.waitForSelector('#model-card');
-  await opened.view('Data');
-  await page.setInputFiles('#data-file', rows);
-  await page.locator('#data-card h3', { hasText: 'rows.jsonl' }).waitFor();
+  const rows = opened.skies(24, ['blue', 'grey', 'white']);
+  await opened.bring(model, rows);
   await opened.view('Tune');
   await opened.set({ 'train.max_steps': STEPS, 'train.batch_size': 4, 'train.learning_rate': 0.01, 'method.rank': 4 });
   await opened.set({ 'train.save_steps': SAVE_STEPS, 'train.sample_rows': 0 });
